@@ -1,0 +1,357 @@
+"""The whole pipeline and every knob on one page: six frozen recipes, torch-free.
+
+What changes a pixel is a field here; what changes only the time is in `runtime.py`. A recipe names
+its inputs three ways: other recipes (`inputs`), files from outside by the SHA-256 of their content
+(`externals`), and plain values (`params`). Together with the stage's name and version these are
+what its cache key is made of; see `dvcli.store.keys`. `version` is raised by hand whenever a stage
+gives other bytes for the same recipe.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import ClassVar, Literal, TypeAlias
+
+from dvcli.errors import UsageError
+
+Digest: TypeAlias = str  # 64 hex digits, SHA-256
+DType = Literal["fp32", "bf16", "fp16"]
+Fit = Literal["crop", "squash", "pad"]
+Normalise = Literal["clip", "frame"]
+TemporalTarget = Literal["zero", "source"]
+Start = Literal["inverted", "noise"]
+Scalar: TypeAlias = str | int | float | bool | None
+Params: TypeAlias = Mapping[str, "Scalar | tuple[int, ...] | Mapping[str, float]"]
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside `[low, high]` (NaN included) as a usage error."""
+    if not low <= value <= high:
+        raise UsageError(f"{name} is {value:g}, which is not between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A checkpoint by the content of the components that the network's output depends on."""
+
+    unet: Digest
+    vae: Digest
+    text_encoder: Digest
+    tokenizer: Digest
+    scheduler: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """Continuous depth controls at sampling; the defaults leave the map exactly as it is.
+
+    The map `d` is in [-1, 1], near = +1. In this order: `blend` moves toward another clip's map by
+    that weight; `smooth` is the standard deviation, in frames, of a Gaussian over time; `gamma`
+    bends `(d + 1) / 2`; `gain` and `bias` act about mid-depth 0; `far` and `near` are where -1
+    and +1 end up. `active` is the fraction of the steps, from the first, that see depth at all.
+    """
+
+    gain: float = 1.0
+    bias: float = 0.0
+    gamma: float = 1.0
+    near: float = 1.0
+    far: float = -1.0
+    blend: float = 0.0
+    smooth: float = 0.0
+    active: float = 1.0
+
+    def __post_init__(self) -> None:
+        within("depth gain", self.gain, -10, 10)
+        within("depth bias", self.bias, -2, 2)
+        within("depth gamma", self.gamma, 0.1, 10)
+        within("depth near", self.near, -1, 1)
+        within("depth far", self.far, -1, 1)
+        within("depth blend", self.blend, 0, 1)
+        within("depth smooth", self.smooth, 0, 32)
+        within("depth active", self.active, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract:
+    """Evenly spaced frames of a clip: uint8 RGB `[f H W 3]`.
+
+    `frames=None` takes every frame, `size=None` the clip's own size; `size` is (width, height).
+    `start` and `end` are seconds of presentation time from the clip's first frame.
+    """
+
+    stage: ClassVar[str] = "extract"
+    version: ClassVar[int] = 1
+
+    clip: Digest
+    frames: int | None = 8
+    size: tuple[int, int] | None = (512, 512)
+    fit: Fit = "crop"
+    start: float = 0.0
+    end: float | None = None
+    stream: int | None = None
+    background: str = "#000000"
+    tolerate_errors: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frames is not None:
+            within("--frames", self.frames, 1, 512)
+        if self.size is not None:
+            within("the width", self.size[0], 8, 8192)
+            within("the height", self.size[1], 8, 8192)
+        within("--start", self.start, 0, 1e6)
+        if self.end is not None and not self.end > self.start:
+            raise UsageError(f"--end is {self.end:g}, which is not after --start {self.start:g}")
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return {"clip": self.clip}
+
+    @property
+    def params(self) -> Params:
+        return plain(self, without=("clip",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """Raw disparity of every frame, near = large: float32 `[f 1 a b]`, not yet normalised.
+
+    Either `estimator` (a depth estimator's content digest) or `given` (the digest of the user's
+    own depth video or folder) is set. `invert` turns a map in which far is large.
+    """
+
+    stage: ClassVar[str] = "depth"
+    version: ClassVar[int] = 1
+
+    frames: Extract
+    estimator: Digest | None = None
+    given: Digest | None = None
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.estimator is None) == (self.given is None):
+            raise UsageError("depth comes from an estimator or from a given video, one of the two")
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"frames": self.frames}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        if self.given is not None:
+            return {"given": self.given}
+        assert self.estimator is not None
+        return {"estimator": self.estimator}
+
+    @property
+    def params(self) -> Params:
+        # A given depth video is read with the clip's own choice of frames and framing.
+        choice = self.frames.params if self.given is not None else {}
+        return {"invert": self.invert, **choice}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """One-shot tuning: the deltas of the trainable tensors, and the clip's latents.
+
+    `depth=None` is a base without depth (the Tune-A-Video case). `steps=0` is the untuned
+    baseline. `temporal_weight` is λ of the temporal loss (eq. 8) and `temporal_target` what
+    consecutive predicted latents are compared with.
+    """
+
+    stage: ClassVar[str] = "tune"
+    version: ClassVar[int] = 1
+
+    frames: Extract
+    depth: Depth | None
+    base: Base
+    prompt: str
+    steps: int = 500
+    lr: float = 1e-5
+    weight_decay: float = 1e-2
+    grad_clip: float = 1.0
+    temporal_weight: float = 0.1
+    temporal_target: TemporalTarget = "source"
+    normalise: Normalise = "clip"
+    seed: int = 33
+    dtype: DType = "fp32"
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise UsageError("the prompt is empty", hint="describe the clip in a few words")
+        within("--steps", self.steps, 0, 1_000_000)
+        within("--lr", self.lr, 0, 1)
+        within("--weight-decay", self.weight_decay, 0, 1)
+        within("--grad-clip", self.grad_clip, 1e-6, 1e6)
+        within("--temporal-weight", self.temporal_weight, 0, 1e6)
+        within("--seed", self.seed, 0, 2**63 - 1)
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        if self.depth is None:
+            return {"frames": self.frames}
+        return {"frames": self.frames, "depth": self.depth}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return asdict(self.base)
+
+    @property
+    def params(self) -> Params:
+        without = ["frames", "depth", "base"]
+        if self.depth is None:
+            without += ["normalise"]
+        if self.temporal_weight == 0:
+            without += ["temporal_target"]
+        if self.steps == 0:
+            return plain(self, only=("steps", "dtype"))
+        return plain(self, without=without)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invert:
+    """DDIM inversion of the clip's latents on the tuned network: the latent to sample from."""
+
+    stage: ClassVar[str] = "invert"
+    version: ClassVar[int] = 1
+
+    tuned: Tune
+    steps: int = 50
+    refine: int = 0
+    prompt: str = ""
+    trajectory: bool = False
+    dtype: DType = "fp32"
+
+    def __post_init__(self) -> None:
+        within("--steps", self.steps, 1, 1000)
+        within("--refine", self.refine, 0, 20)
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        depth = self.tuned.depth
+        return {"tuned": self.tuned} if depth is None else {"tuned": self.tuned, "depth": depth}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return asdict(self.tuned.base)
+
+    @property
+    def params(self) -> Params:
+        return plain(self, without=("tuned",)) | conditioning(self.tuned)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A new clip from the inverted latent under an edited prompt: uint8 RGB `[f H W 3]`.
+
+    `prompt` and `negative` are final, styles already resolved. `blend` is the depth of another
+    clip for `controls.blend`. `seed` acts only where randomness does: `eta > 0` or a noise start.
+    """
+
+    stage: ClassVar[str] = "sample"
+    version: ClassVar[int] = 1
+
+    inverted: Invert
+    prompt: str
+    negative: str = ""
+    guidance: float = 12.5
+    eta: float = 0.0
+    start: Start = "inverted"
+    seed: int = 0
+    controls: Controls = field(default_factory=Controls)
+    blend: Depth | None = None
+    dtype: DType = "fp32"
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise UsageError("the prompt is empty", hint="say what the new clip shows")
+        within("--guidance", self.guidance, 0, 100)
+        within("--eta", self.eta, 0, 1)
+        within("--seed", self.seed, 0, 2**63 - 1)
+        if (self.controls.blend > 0) != (self.blend is not None):
+            raise UsageError("a depth blend takes both a weight and another clip's depth")
+        if self.inverted.tuned.depth is None and self.controls != Controls():
+            raise UsageError("this run has no depth, so depth controls have nothing to act on")
+
+    @property
+    def random(self) -> bool:
+        """Whether the seed can change the result."""
+        return self.eta > 0 or self.start == "noise"
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        found = self.inverted.inputs
+        if self.start == "inverted":
+            found["inverted"] = self.inverted
+        if self.blend is not None:
+            found["blend"] = self.blend
+        return found
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return asdict(self.inverted.tuned.base)
+
+    @property
+    def params(self) -> Params:
+        without = ["inverted", "blend", "controls"]
+        if not self.random:
+            without.append("seed")
+        if self.guidance == 1:
+            without.append("negative")  # guidance 1 never looks at it
+        own: dict[str, object] = {
+            **plain(self, without=without),
+            "steps": self.inverted.steps,
+            **conditioning(self.inverted.tuned),
+        }
+        if self.inverted.tuned.depth is not None:
+            own["controls"] = asdict(self.controls)
+        return own  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Figures for one clip: frame consistency and, with a prompt, textual alignment."""
+
+    stage: ClassVar[str] = "eval"
+    version: ClassVar[int] = 1
+
+    frames: "Sample | Extract"
+    clip_model: Digest
+    prompt: str | None = None
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"frames": self.frames}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return {"clip_model": self.clip_model}
+
+    @property
+    def params(self) -> Params:
+        return plain(self, only=("prompt",))
+
+
+Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | Eval
+STAGES: dict[str, type[Recipe]] = {
+    kind.stage: kind for kind in (Extract, Depth, Tune, Invert, Sample, Eval)
+}
+
+
+def conditioning(tuned: Tune) -> dict[str, Scalar]:
+    """What later stages take over from tuning about how depth becomes a condition."""
+    return {} if tuned.depth is None else {"normalise": tuned.normalise}
+
+
+def plain(
+    recipe: object,
+    *,
+    only: tuple[str, ...] | None = None,
+    without: "tuple[str, ...] | list[str]" = (),
+) -> dict[str, Scalar | tuple[int, ...]]:
+    """The recipe's own fields as values, every one that is asked for present."""
+    names = [f.name for f in fields(recipe)]  # type: ignore[arg-type]
+    chosen = [n for n in names if (only is None or n in only) and n not in without]
+    return {name: getattr(recipe, name) for name in chosen}

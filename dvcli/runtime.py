@@ -1,0 +1,74 @@
+"""What changes only the time a result takes, never the result: none of this is in a key."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from dvcli.errors import Interrupted, MissingError
+
+Attention = Literal["auto", "sdpa", "xformers"]
+GradCheckpointing = Literal["auto", "on", "off"]
+
+
+class Task(Protocol):
+    """One bar: `advance` after each step, with figures worth showing beside it."""
+
+    def advance(self, steps: int = 1, **figures: float) -> None: ...
+
+
+class Progress(Protocol):
+    """Where a stage reports how far it is. `total` is the number of steps of the task."""
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]: ...
+
+
+class _Unseen:
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        return
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
+        return nullcontext(self)
+
+
+class Stop:
+    """A request to stop at the end of the current step, made by a signal handler."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def request(self, signal: int) -> None:
+        self.signal = signal
+
+    def check(self, *, kept: str) -> None:
+        """Raise `Interrupted` when a stop was requested; `kept` says what has been saved."""
+        if self.signal is not None:
+            raise Interrupted(
+                self.signal, f"stopped, {kept}", hint="the same command goes on from here"
+            )
+
+
+def nowhere(digest: str) -> Path:
+    """The locator of a context without external inputs."""
+    raise MissingError(f"no file with SHA-256 {digest[:12]} is at hand")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """How to work: device, kernels, chunking, reporting, and where external inputs are today.
+
+    `locate` maps the content digest of an external input (the source clip, a component folder of
+    a checkpoint, a user's depth video) to its present path and raises `MissingError`.
+    `frame_chunk` is how many frames pass through the VAE, the depth estimator or CLIP at once.
+    """
+
+    device: str = "cpu"
+    attention: Attention = "auto"
+    checkpoint_grad: GradCheckpointing = "auto"
+    checkpoint_every: int = 50
+    frame_chunk: int = 4
+    preflight: bool = True
+    progress: Progress = field(default_factory=_Unseen)
+    stop: Stop = field(default_factory=Stop)
+    locate: Callable[[str], Path] = nowhere
