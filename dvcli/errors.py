@@ -6,6 +6,10 @@ Anything else that is raised is a bug and keeps its traceback.
 
 from typing import ClassVar
 
+MEMORY_LEVERS = (
+    "fewer `--frames`, a smaller `--size`, `--checkpoint-grad on` or `--dtype bf16` take less"
+)
+
 
 class DvidError(Exception):
     """A condition the user can act on; `message` says what is wrong with which value."""

@@ -1,4 +1,4 @@
-"""The whole pipeline and every knob on one page: six frozen recipes, torch-free.
+"""The whole pipeline and every knob on one page: frozen recipes, torch-free.
 
 What changes a pixel is a field here; what changes only the time is in `runtime.py`. A recipe names
 its inputs three ways: other recipes (`inputs`), files from outside by the SHA-256 of their content
@@ -334,9 +334,39 @@ class Eval:
         return plain(self, only=("prompt",))
 
 
-Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | Eval
+@dataclass(frozen=True, kw_only=True)
+class Render:
+    """A media file of frames or depth; `suffix` names the format, `provenance` is embedded."""
+
+    stage: ClassVar[str] = "render"
+    version: ClassVar[int] = 1
+
+    source: "Sample | Extract | Depth"
+    suffix: str = ".mp4"
+    fps: float = 8.0
+    crf: int = 17
+    provenance: str | None = None
+
+    def __post_init__(self) -> None:
+        within("--fps", self.fps, 0.1, 240)
+        within("--crf", self.crf, 0, 51)
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"source": self.source}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return {}
+
+    @property
+    def params(self) -> Params:
+        return {"source": self.source.stage, **plain(self, without=("source",))}
+
+
+Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | Eval | Render
 STAGES: dict[str, type[Recipe]] = {
-    kind.stage: kind for kind in (Extract, Depth, Tune, Invert, Sample, Eval)
+    kind.stage: kind for kind in (Extract, Depth, Tune, Invert, Sample, Eval, Render)
 }
 
 

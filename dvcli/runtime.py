@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from dvcli.errors import Interrupted, MissingError
 
@@ -23,6 +23,9 @@ class Progress(Protocol):
 
     def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]: ...
 
+    def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
+        """A stage's artifact is at hand: just built, or found in the store, saving that time."""
+
 
 class _Unseen:
     def advance(self, steps: int = 1, **figures: float) -> None:
@@ -30,6 +33,9 @@ class _Unseen:
 
     def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
         return nullcontext(self)
+
+    def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
+        return
 
 
 class Stop:
@@ -49,6 +55,30 @@ class Stop:
             )
 
 
+T = TypeVar("T")
+
+
+class Shelf:
+    """Loaded models, kept while one stage is built again and again, dropped when another begins."""
+
+    def __init__(self) -> None:
+        self._stage: str | None = None
+        self._held: dict[tuple[object, ...], object] = {}
+
+    def get(self, stage: str, name: tuple[object, ...], make: Callable[[], T]) -> T:
+        """What `make` returned the last time this stage asked for this name, else a new one."""
+        if stage != self._stage:
+            self._stage = stage
+            self._held.clear()
+        if name not in self._held:
+            self._held[name] = make()
+        return self._held[name]  # type: ignore[return-value]
+
+    def drop(self, name: tuple[object, ...]) -> None:
+        """Forget one model, so that its memory is free for the next."""
+        self._held.pop(name, None)
+
+
 def nowhere(digest: str) -> Path:
     """The locator of a context without external inputs."""
     raise MissingError(f"no file with SHA-256 {digest[:12]} is at hand")
@@ -60,15 +90,18 @@ class Runtime:
 
     `locate` maps the content digest of an external input (the source clip, a component folder of
     a checkpoint, a user's depth video) to its present path and raises `MissingError`.
+    `checkpoint_seconds` is the most work that a killed tuning loses.
+    `memory_limit`, in bytes, stands in for what the device has free, for the check before work.
     `frame_chunk` is how many frames pass through the VAE, the depth estimator or CLIP at once.
     """
 
     device: str = "cpu"
     attention: Attention = "auto"
     checkpoint_grad: GradCheckpointing = "auto"
-    checkpoint_every: int = 50
+    checkpoint_seconds: float = 60.0
     frame_chunk: int = 4
-    preflight: bool = True
+    memory_limit: int | None = None
     progress: Progress = field(default_factory=_Unseen)
     stop: Stop = field(default_factory=Stop)
+    shelf: Shelf = field(default_factory=Shelf)
     locate: Callable[[str], Path] = nowhere

@@ -1,0 +1,142 @@
+"""From a recipe to its artifact: out of the store when it is there, built when it is not.
+
+`realise` and `plan` know nothing of any stage but its name; the one dynamic import of the program
+is here, so that a cache hit reaches neither torch nor a media library.
+"""
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from dvcli.recipes import Recipe
+from dvcli.runtime import Runtime
+from dvcli.store import Artifact, Draft, Partial, Store
+from dvcli.store.keys import key_of, preimage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a stage is handed: its inputs by role, where to write, where to keep checkpoints."""
+
+    inputs: Mapping[str, Artifact]
+    out: Draft
+    partial: Partial
+    runtime: Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """One stage of a plan. `key` is None where it hangs on a stage that has yet to run."""
+
+    recipe: Recipe
+    key: str | None
+    hit: bool
+    seconds: float | None
+
+
+def request(recipe: Recipe, inputs: Mapping[str, Artifact]) -> dict[str, object]:
+    """The pre-image of the recipe's key: stage, version, input digests, parameters."""
+    digests = {role: artifact.digest for role, artifact in inputs.items()}
+    return preimage(
+        recipe.stage, recipe.version, {**digests, **recipe.externals}, dict(recipe.params)
+    )
+
+
+def realise(recipe: Recipe, store: Store, runtime: Runtime, *, refresh: bool = False) -> Artifact:
+    """The recipe's artifact, building what is missing on the way to it.
+
+    With `refresh` the recipe itself is built again and stored, its inputs are not. Raises what the
+    stages raise, and `Interrupted` when a stop was requested between two of them.
+    """
+    return _realise(recipe, store, runtime, refresh, {})
+
+
+def _realise(
+    recipe: Recipe, store: Store, runtime: Runtime, refresh: bool, seen: dict[Recipe, Artifact]
+) -> Artifact:
+    if recipe in seen:
+        return seen[recipe]
+    inputs = {
+        role: _realise(part, store, runtime, False, seen) for role, part in recipe.inputs.items()
+    }
+    asked = request(recipe, inputs)
+    key = key_of(asked)
+    artifact = None if refresh else store.get(key)
+    if artifact is None:
+        waiting = partial(runtime.stop.check, kept="another process goes on with it")
+        with store.lock(key, waiting=waiting):
+            # Another process may have published it while this one waited for the lock.
+            artifact = None if refresh else store.get(key)
+            if artifact is None:
+                artifact = _build(recipe, inputs, asked, store, runtime)
+                seen[recipe] = artifact
+                return artifact
+    runtime.progress.made(recipe.stage, key, seconds(artifact), cached=True)
+    seen[recipe] = artifact
+    return artifact
+
+
+def _build(
+    recipe: Recipe,
+    inputs: Mapping[str, Artifact],
+    asked: dict[str, object],
+    store: Store,
+    runtime: Runtime,
+) -> Artifact:
+    runtime.stop.check(kept="everything finished so far is kept")
+    stage = importlib.import_module(f"dvcli.stages.{recipe.stage}")
+    kept = store.partial(key_of(asked))
+    with store.draft(asked) as out:
+        begun = time.monotonic()
+        stage.build(recipe, Work(inputs=inputs, out=out, partial=kept, runtime=runtime))
+        took = time.monotonic() - begun
+        out.info["seconds"] = round(took, 3)
+        artifact = out.publish()
+    runtime.progress.made(recipe.stage, artifact.key, took, cached=False)
+    kept.clear()
+    return artifact
+
+
+def find(recipe: Recipe, store: Store) -> Artifact | None:
+    """The recipe's artifact if it and all it hangs on are in the store, else None."""
+    inputs: dict[str, Artifact] = {}
+    for role, part in recipe.inputs.items():
+        artifact = find(part, store)
+        if artifact is None:
+            return None
+        inputs[role] = artifact
+    return store.get(key_of(request(recipe, inputs)))
+
+
+def plan(recipe: Recipe, store: Store) -> list[Planned]:
+    """Each stage that leads to the recipe, in order, and whether it is in the store already."""
+    order: dict[Recipe, Planned] = {}
+    _plan(recipe, store, order, {})
+    return list(order.values())
+
+
+def _plan(
+    recipe: Recipe, store: Store, order: dict[Recipe, Planned], found: dict[Recipe, Artifact]
+) -> None:
+    if recipe in order:
+        return
+    for part in recipe.inputs.values():
+        _plan(part, store, order, found)
+    key: str | None = None
+    artifact: Artifact | None = None
+    if all(part in found for part in recipe.inputs.values()):
+        inputs = {role: found[part] for role, part in recipe.inputs.items()}
+        key = key_of(request(recipe, inputs))
+        artifact = store.get(key)
+    if artifact is not None:
+        found[recipe] = artifact
+    saved = None if artifact is None else seconds(artifact)
+    order[recipe] = Planned(recipe=recipe, key=key, hit=artifact is not None, seconds=saved)
+
+
+def seconds(artifact: Artifact) -> float:
+    """How long the artifact took to make."""
+    took = artifact.info.get("seconds")
+    return float(took) if isinstance(took, int | float) else 0.0

@@ -1,0 +1,5 @@
+"""`python -m dvcli` is `dvid`."""
+
+from dvcli.cli import entry
+
+entry()

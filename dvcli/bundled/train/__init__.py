@@ -1,0 +1,1 @@
+"""The recipe that made the built-in model: `python -m dvcli.bundled.train PHASE`."""

@@ -1,0 +1,198 @@
+"""Phases `unet` and `unet4`: the denoiser, with depth and without.
+
+What made two-thing scenes come out in the right colours: a text encoder that already reads
+(`reading.py`), scenes of two differently coloured things, a heavier loss on things, and a loss that
+does not forget the noisiest steps, where colours are decided. The swap probe tells early whether a
+colour is bound to its thing: the error must be lower under the true caption than under the one
+with the two colours exchanged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from dvcli.bundled.train.family import encode
+from dvcli.bundled.train.pool import Pool, conditions
+from dvcli.bundled.world.layout import said
+from dvcli.bundled.world.words import Scene, caption
+
+THING_WEIGHT = 4.0
+FLOOR = 0.25  # of the loss on the clean latent, however noisy the step
+CEILING = 8.0  # of the weight that takes on the predicted noise
+NO_CAPTION = 0.10
+NO_DEPTH = 0.06
+
+
+class Examples(NamedTuple):
+    """What one step of a denoiser's training sees."""
+
+    latents: Float[Tensor, "n 4 a b"]
+    depth: Float[Tensor, "n 1 a b"]
+    things: Float[Tensor, "n 1 a b"]
+    tokens: Int[Tensor, "n l"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The schedule as training needs it: ᾱ and the weight of each step's loss."""
+
+    alphas: Float[Tensor, " t"]
+    weights: Float[Tensor, " t"]
+
+    @classmethod
+    def of(cls, scheduler: DDIMScheduler) -> "Noise":
+        """min-SNR-5 (Hang et al. 2023) with a floor under the weight of the noisiest steps."""
+        alphas = scheduler.alphas_cumprod
+        ratio = alphas / (1 - alphas)
+        weights = ((ratio.clamp(max=5) + FLOOR) / ratio).clamp(max=CEILING)
+        return cls(alphas, weights / weights.mean())
+
+    def steps(self, count: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """Half uniform, half in the noisier 650 steps."""
+        even = torch.randint(1000, (count,), generator=generator)
+        late = torch.randint(350, 1000, (count,), generator=generator)
+        pick = torch.rand(count, generator=generator) < 0.5
+        return torch.where(pick, even, late)
+
+
+class Feed:
+    """Batches of examples from a pool whose latents are already computed."""
+
+    def __init__(
+        self, pool: Pool, latents: Float[Tensor, "n 4 a b"], words: CLIPTokenizer, plain: float
+    ) -> None:
+        self.pool, self.latents, self.words, self.plain = pool, latents, words, plain
+
+    def batch(self, size: int, generator: torch.Generator) -> Examples:
+        rows = torch.randint(len(self.latents), (size,), generator=generator)
+        depth = blurred(self.pool.depth(rows), generator)
+        depth = depth * (torch.rand(size, 1, 1, 1, generator=generator) > NO_DEPTH)
+        silent = (torch.rand(size, generator=generator) < NO_CAPTION).tolist()
+        texts = [
+            "" if quiet else self._caption(row)
+            for row, quiet in zip(rows.tolist(), silent, strict=True)
+        ]
+        return Examples(
+            self.latents[rows].float(), depth, self.pool.things(rows), encode(self.words, texts)
+        )
+
+    def _caption(self, row: int) -> str:
+        """Now and then place or style goes unsaid, as in what people type."""
+        scene, seed = self.pool.scene(row), self.pool.seed(row)
+        rng = np.random.default_rng((seed, 4))
+        mute = rng.random()
+        if mute < 0.05:
+            scene = replace(scene, style=None)
+        elif mute < 0.10:
+            scene = replace(scene, place=None)
+        return said(scene, seed, self.plain)
+
+
+def blurred(
+    depth: Float[Tensor, "n 1 h w"], generator: torch.Generator
+) -> Float[Tensor, "n 1 a b"]:
+    """Conditions from exact depth; a third of them blurred or bent, as estimated depth is."""
+    soft = depth
+    for _ in range(2):
+        soft = avg_pool2d(pad(soft, (2, 2, 2, 2), mode="replicate"), 5, 1)
+    fault = torch.rand(len(depth), 1, 1, 1, generator=generator)
+    bent = soft / soft.amax(dim=(1, 2, 3), keepdim=True)
+    bent = bent ** (0.7 + 0.7 * torch.rand(len(depth), 1, 1, 1, generator=generator))
+    chosen = torch.where(fault < 0.2, soft, depth)
+    return conditions(torch.where(fault < 0.1, bent, chosen))
+
+
+def denoising_loss(
+    unet: UNet2DConditionModel,
+    states: Float[Tensor, "n l d"],
+    examples: Examples,
+    noise: Noise,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """The weighted error of the predicted noise; depth is seen by a 5-channel denoiser only."""
+    device = states.device
+    x = examples.latents
+    eps = torch.randn(x.shape, generator=generator)
+    t = noise.steps(len(x), generator)
+    alpha = noise.alphas[t][:, None, None, None]
+    noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * eps
+    if unet.config.in_channels == 5:
+        noisy = torch.cat((noisy, examples.depth), dim=1)
+    predicted = unet(noisy.to(device), t.to(device), states).sample
+    weight = noise.weights[t][:, None, None, None] * (1 + (THING_WEIGHT - 1) * examples.things)
+    weight = weight / weight.mean()
+    return ((predicted - eps.to(device)) ** 2 * weight.to(device)).mean()
+
+
+def swapped(scene: Scene) -> Scene:
+    """The scene with the colours of its first two things exchanged."""
+    first, second, *rest = scene.things
+    pair = (replace(first, colour=second.colour), replace(second, colour=first.colour))
+    return replace(scene, things=(*pair, *rest))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Held-out scenes of two things with their true and swapped captions."""
+
+    latents: Float[Tensor, "n 4 a b"]
+    depth: Float[Tensor, "n 1 a b"]
+    things: Float[Tensor, "n 1 a b"]
+    true: Int[Tensor, "n l"]
+    swap: Int[Tensor, "n l"]
+
+    @classmethod
+    def of(
+        cls,
+        scenes: Sequence[Scene],
+        latents: Float[Tensor, "n 4 a b"],
+        depth: Float[Tensor, "n 1 h w"],
+        owner: Int[Tensor, "n h w"],
+        words: CLIPTokenizer,
+    ) -> "Probe":
+        things = (owner > 0).float()[:, None]
+        return cls(
+            latents,
+            conditions(depth),
+            interpolate(things, size=latents.shape[-2:], mode="area"),
+            encode(words, [caption(scene) for scene in scenes]),
+            encode(words, [caption(swapped(scene)) for scene in scenes]),
+        )
+
+    @torch.no_grad()
+    def figures(
+        self, unet: UNet2DConditionModel, text: CLIPTextModel, noise: Noise
+    ) -> dict[str, float]:
+        """Share of scenes told apart at t = 500, 700, 900, and the plain noise error over all t."""
+        unet.eval()
+        generator = torch.Generator().manual_seed(9)
+        device = unet.device
+        depth = self.depth if unet.config.in_channels == 5 else None
+        told: dict[str, float] = {}
+        errors = []
+        for t in (100, 300, 500, 700, 900):
+            eps = torch.randn(self.latents.shape, generator=generator)
+            alpha = noise.alphas[t]
+            noisy = alpha.sqrt() * self.latents + (1 - alpha).sqrt() * eps
+            if depth is not None:
+                noisy = torch.cat((noisy, depth), dim=1)
+            got = []
+            for tokens in (self.true, self.swap) if t >= 500 else (self.true,):
+                states = text(tokens.to(device)).last_hidden_state
+                predicted = unet(noisy.to(device), t, states).sample.cpu()
+                wrong = (predicted - eps) ** 2
+                got.append((wrong * self.things).sum(dim=(1, 2, 3)))
+                if len(got) == 1:
+                    errors.append(float(wrong.mean()))
+            if len(got) == 2:
+                told[f"swap{t}"] = float((got[0] < got[1]).float().mean())
+        unet.train()
+        return {**told, "mse": sum(errors) / len(errors)}

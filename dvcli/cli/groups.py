@@ -1,0 +1,110 @@
+"""Option groups of the pipeline verbs: framing, delivery, depth controls; each makes its recipe."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dvcli.cli import options as o
+from dvcli.errors import UsageError
+from dvcli.recipes import Controls, Digest, Extract
+
+Panel = "Depth controls"
+FULL_SIZE = (512, 512)
+
+
+def _control(help_text: str) -> object:
+    return typer.Option(help=help_text, rich_help_panel=Panel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """Which frames of a clip, in what shape."""
+
+    frames: o.Frames = 8
+    size: o.Size = None
+    fit: o.Fit = o.FitChoice.crop
+    start: o.StartAt = 0.0
+    end: o.EndAt = None
+    stream: o.Stream = None
+    background: o.Background = "#000000"
+    tolerate_errors: o.Tolerate = False
+
+    def recipe(self, clip: Digest, native: tuple[int, int]) -> Extract:
+        """The frames of that clip; `native` is the size where none was asked for."""
+        return Extract(
+            clip=clip,
+            frames=self.frames,
+            size=native if self.size is None else parse_size(self.size),
+            fit=self.fit.value,
+            start=self.start,
+            end=self.end,
+            stream=self.stream,
+            background=self.background,
+            tolerate_errors=self.tolerate_errors,
+        )
+
+    @property
+    def asked(self) -> bool:
+        """Whether any of it differs from the default."""
+        return self != Framing()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """Where a result goes and as what."""
+
+    output: o.Output = None
+    format: o.Format = None
+    fps: o.Fps = 8.0
+    crf: o.Crf = 17
+    overwrite: o.Overwrite = False
+    no_metadata: o.NoMetadata = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthControls:
+    """The continuous depth controls; the defaults change nothing."""
+
+    depth_gain: Annotated[float, _control("Contrast of depth about its middle.")] = 1.0
+    depth_bias: Annotated[float, _control("Everything nearer (+) or farther (-).")] = 0.0
+    depth_gamma: Annotated[float, _control("Bend: over 1 pushes the middle away.")] = 1.0
+    depth_near: Annotated[float, _control("Where the nearest ends up, -1 to 1.")] = 1.0
+    depth_far: Annotated[float, _control("Where the farthest ends up, -1 to 1.")] = -1.0
+    depth_smooth: Annotated[float, _control("Blur over time, in frames.")] = 0.0
+    depth_active: Annotated[float, _control("Share of the steps that see depth.")] = 1.0
+    depth_blend: Annotated[float, _control("Weight of the other clip's depth, 0 to 1.")] = 0.0
+    depth_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="The other clip, for --depth-blend.", rich_help_panel=Panel
+        ),
+    ] = None
+
+    def controls(self) -> Controls:
+        """The controls of a recipe."""
+        return Controls(
+            gain=self.depth_gain,
+            bias=self.depth_bias,
+            gamma=self.depth_gamma,
+            near=self.depth_near,
+            far=self.depth_far,
+            blend=self.depth_blend,
+            smooth=self.depth_smooth,
+            active=self.depth_active,
+        )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) for `512` or `768x432`."""
+    match = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text.strip().lower())
+    if match is None:
+        raise UsageError(f"`{text}` is no size", hint="such as 512 or 768x432")
+    return int(match[1]), int(match[2] or match[1])
+
+
+ClipPath = Annotated[
+    Path, typer.Argument(metavar="CLIP", help="A video, an animation or a folder of images.")
+]

@@ -1,0 +1,104 @@
+"""The one way in and the one way out: every outcome becomes an exit code and at most two lines."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from dvcli.cli.app import app
+from dvcli.errors import MEMORY_LEVERS, DvidError, ResourceError
+
+HELP = {"-h", "--help", "--version", "--show-completion", "--install-completion"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing a person can fix shows a traceback."""
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(
+            list(argv),
+            prog_name="dvid",
+            standalone_mode=False,
+            default_map=None if HELP.intersection(argv) else _configured(command),
+        )
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:  # the parser's own: unknown option, missing argument
+        return _usage(error)
+    except DvidError as error:
+        say_error(error)
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # `| head` has read what it wanted; Python must not complain at exit about the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:  # noqa: BLE001  # a bug: kept whole in a file, one line shown
+        return _bug(error)
+
+
+def _configured(command: Any) -> dict[str, Any]:
+    from dvcli.cli.config import defaults
+    from dvcli.cli.session import here
+
+    return defaults(command, here(), os.environ)
+
+
+def say_error(error: DvidError) -> None:
+    """The two lines of an error on stderr."""
+    print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+
+
+def _usage(error: typer.TyperException) -> int:
+    code = int(getattr(error, "exit_code", 2))
+    message = str(error.format_message() if hasattr(error, "format_message") else error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # `dvid` alone: the help is the answer
+        print(message)  # noqa: T201
+        return 0
+    context = getattr(error, "ctx", None)
+    command = "dvid" if context is None else context.command_path
+    lines = " ".join(message.split()).rstrip(".")
+    say_error(
+        DvidError(lines[:1].lower() + lines[1:], hint=f"`{command} --help` lists what it takes")
+    )
+    return code
+
+
+def _bug(error: Exception) -> int:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        raised = ResourceError(
+            "out of memory; nothing finished is lost and checkpoints are kept",
+            hint=MEMORY_LEVERS,
+        )
+        say_error(raised)
+        return raised.exit_code
+    text = "".join(traceback.format_exception(error))
+    place = _log(text)
+    if place is None:
+        sys.stderr.write(text)
+    where = f"the traceback is in `{place}`" if place else "the traceback stands above"
+    say_error(
+        DvidError(f"a bug: {type(error).__name__}: {error}", hint=f"{where}; please report it")
+    )
+    return 1
+
+
+def _log(text: str) -> str | None:
+    import time
+
+    from dvcli.runs import state_dir
+
+    try:
+        folder = state_dir() / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        return None
+    return str(path)

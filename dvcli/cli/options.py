@@ -1,0 +1,164 @@
+"""Options that several verbs share, each declared once with its help and environment variable."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Reporting = "Reporting"
+Working = "Working"
+
+
+class FitChoice(StrEnum):
+    crop = "crop"
+    squash = "squash"
+    pad = "pad"
+
+
+class NormaliseChoice(StrEnum):
+    clip = "clip"
+    frame = "frame"
+
+
+class TargetChoice(StrEnum):
+    zero = "zero"
+    source = "source"
+
+
+class StartChoice(StrEnum):
+    inverted = "inverted"
+    noise = "noise"
+
+
+class AttentionChoice(StrEnum):
+    auto = "auto"
+    sdpa = "sdpa"
+    xformers = "xformers"
+
+
+class DTypeChoice(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class GradChoice(StrEnum):
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+# Reporting: every verb takes these.
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=Reporting),
+]
+Null = Annotated[
+    bool,
+    typer.Option(
+        "--null", "-0", help="End results with NUL, for xargs -0.", rich_help_panel=Reporting
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=Reporting)
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        help="More on stderr; twice for everything.",
+        rich_help_panel=Reporting,
+    ),
+]
+
+# Working: the verbs that may compute take these too.
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", "-n", help="Print the plan and do nothing.", rich_help_panel=Working),
+]
+Refresh = Annotated[
+    bool, typer.Option("--refresh", help="Build again and store.", rich_help_panel=Working)
+]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Use a temporary store.", rich_help_panel=Working)
+]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, mps, cuda or cuda:N.", rich_help_panel=Working),
+]
+DTypeOption = Annotated[
+    DTypeChoice,
+    typer.Option("--dtype", help="Number format.", rich_help_panel=Working),
+]
+AttentionOption = Annotated[
+    AttentionChoice,
+    typer.Option("--attention", help="Attention kernels.", rich_help_panel=Working),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Never ask the network.", rich_help_panel=Working),
+]
+CheckpointGrad = Annotated[
+    GradChoice,
+    typer.Option(
+        "--checkpoint-grad",
+        help="Recompute activations to save memory.",
+        rich_help_panel=Working,
+    ),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Plan for this much memory, e.g. 8G.",
+        rich_help_panel=Working,
+    ),
+]
+
+# The choice of frames.
+Frames = Annotated[int, typer.Option(help="Frames, evenly spaced, both ends included.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WxH", help="Frame size; one number is a square.", show_default="the model's"
+    ),
+]
+Fit = Annotated[FitChoice, typer.Option(help="How the clip gets that shape.")]
+StartAt = Annotated[float, typer.Option("--start", metavar="S", help="First second of the range.")]
+EndAt = Annotated[
+    float | None,
+    typer.Option("--end", metavar="S", help="Last second.", show_default="the clip's end"),
+]
+Stream = Annotated[int | None, typer.Option(help="Video stream.", show_default="the best")]
+Background = Annotated[
+    str, typer.Option(metavar="#RRGGBB", help="Behind transparency and padding.")
+]
+Tolerate = Annotated[
+    bool, typer.Option("--tolerate-errors", help="Use what decodes of a damaged clip.")
+]
+Model = Annotated[
+    str,
+    typer.Option(metavar="ID[@REV]|PATH|tiny", help="The depth-conditioned base model."),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run", metavar="RUN", help="The run: name, last, last~N or key.", show_default="the last"
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="PATH", help="Where to write.", show_default="out/RUN/"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a different existing file.")]
+Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
+Format = Annotated[
+    str | None,
+    typer.Option(metavar="EXT", help="mp4, webm, gif, webp, apng or png.", show_default="mp4"),
+]
+Crf = Annotated[int, typer.Option(help="Quality of mp4 and webm: 0 is lossless, 51 is worst.")]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Embed no provenance.")]

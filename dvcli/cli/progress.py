@@ -1,0 +1,153 @@
+"""Progress on stderr: bars on a terminal, one plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from dvcli.runtime import Progress, Task
+
+EVERY_SECONDS = 10.0
+EVERY_SHARE = 0.1
+
+
+def reporter(*, quiet: bool, stream: TextIO | None = None) -> Progress:
+    """Bars when stderr is a terminal that can draw them, else plain lines; silent when quiet."""
+    import os
+
+    stream = sys.stderr if stream is None else stream
+    if quiet:
+        return Quiet()
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return Bars(stream)
+    return Lines(stream)
+
+
+class Quiet:
+    """Says nothing."""
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        return
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+        yield self
+
+    def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
+        return
+
+
+class Lines:
+    """One line at the start, then one every 10 s or 10 % of a task, whichever comes later."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._told: set[str] = set()
+
+    def say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            self.say(made_line(stage, seconds, cached=cached))
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+        yield _Line(self, name, total, done)
+
+
+class _Line:
+    def __init__(self, lines: Lines, name: str, total: int, done: int) -> None:
+        self._lines, self._name, self._total, self._done = lines, name, total, done
+        self._begun = self._last = time.monotonic()
+        self._first = self._last_done = done
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        self._done += steps
+        now = time.monotonic()
+        share = (self._done - self._last_done) / max(self._total, 1)
+        over = self._done >= self._total
+        if not over and (now - self._last < EVERY_SECONDS or share < EVERY_SHARE):
+            return
+        self._last, self._last_done = now, self._done
+        rate = (self._done - self._first) / max(now - self._begun, 1e-9)
+        left = (self._total - self._done) / max(rate, 1e-9)
+        parts = [f"{self._name} {self._done}/{self._total}", f"{rate:.2f} it/s"]
+        parts += [f"{name} {value:.4g}" for name, value in figures.items()]
+        if not over:
+            parts.append(f"{duration(left)} left")
+        self._lines.say(", ".join(parts))
+
+
+class Bars:
+    """Rich bars that vanish into one summary line each."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=stream, highlight=False)
+        self._told: set[str] = set()
+
+    def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            self._console.print(made_line(stage, seconds, cached=cached), style="dim")
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        bars = RichProgress(*columns, console=self._console, expand=True)
+        with bars:
+            number = bars.add_task(name, total=total, completed=done, figures="")
+            yield _Bar(bars, number)
+
+
+class _Bar:
+    def __init__(self, bars: "object", number: int) -> None:
+        self._bars, self._number = bars, number
+        self._begun, self._steps = time.monotonic(), 0
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        self._steps += steps
+        rate = self._steps / max(time.monotonic() - self._begun, 1e-9)
+        shown = [f"{rate:.2f} it/s", *(f"{name} {value:.4g}" for name, value in figures.items())]
+        self._bars.update(  # type: ignore[attr-defined]
+            self._number, advance=steps, figures=" ".join(shown)
+        )
+
+
+def made_line(stage: str, seconds: float, *, cached: bool) -> str:
+    """What is said of a stage once its artifact is at hand."""
+    took = duration(seconds)
+    return f"{stage}: cached, {took} saved" if cached else f"{stage}: done in {took}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it: `0.4 s`, `35 s`, `2 min 10 s`, `3 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,307 @@
+"""One command at work: its store, runs and runtime, and the two streams it speaks on."""
+
+import inspect
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from dvcli.cli import options as o
+from dvcli.errors import UsageError
+from dvcli.recipes import Digest, DType, Recipe, Sample, Tune
+from dvcli.runtime import Runtime, Stop
+
+# Loaded when first needed, so that a help page costs no more than its text.
+if TYPE_CHECKING:
+    from dvcli.cli.sources import Sources
+    from dvcli.runs import Run, Runs
+    from dvcli.store import Artifact, Store
+
+log = logging.getLogger(__name__)
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+@dataclass(kw_only=True)
+class Console:
+    """The options of every verb, and the two streams it speaks on; use it as a context."""
+
+    json: o.Json = False
+    null: o.Null = False
+    quiet: o.Quiet = False
+    verbose: o.Verbose = 0
+
+    def __post_init__(self) -> None:
+        self._out: TextIO = sys.stdout
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._closing.enter_context(_logging(self.quiet, self.verbose))
+        self._out = self._closing.enter_context(_results_only())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closing.close()
+
+    @cached_property
+    def store(self) -> "Store":
+        from dvcli.store import Store
+
+        return Store.open()
+
+    @cached_property
+    def runs(self) -> "Runs":
+        from dvcli.runs import Runs
+
+        return Runs.open()
+
+    def run(self, reference: str | None) -> "Run":
+        """The run that is meant; a note says so where it was not named."""
+        run, note = self.runs.resolve(
+            reference, cwd=here(), env=os.environ, terminal=sys.stderr.isatty()
+        )
+        if note:
+            self.note(note)
+        return run
+
+    def result(self, text: str, **fields: object) -> None:
+        """One result on stdout: the text, or with `--json` an object with the fields."""
+        if self.json:
+            text = json.dumps({"schema": 1, **fields}, ensure_ascii=False)
+        self._out.write(text + ("\0" if self.null and not self.json else "\n"))
+        self._out.flush()
+
+    @property
+    def stdout(self) -> TextIO:
+        """The results' stream, for what is drawn rather than listed."""
+        return self._out
+
+    def note(self, text: str) -> None:
+        """One line on stderr, unless quiet."""
+        if not self.quiet:
+            sys.stderr.write(text + "\n")
+
+
+@dataclass(kw_only=True)
+class Session(Console):
+    """The options of the verbs that compute, and what they open."""
+
+    dry_run: o.DryRun = False
+    refresh: o.Refresh = False
+    no_cache: o.NoCache = False
+    device: o.Device = "auto"
+    dtype: o.DTypeOption = o.DTypeChoice.auto
+    attention: o.AttentionOption = o.AttentionChoice.auto
+    offline: o.Offline = False
+    checkpoint_grad: o.CheckpointGrad = o.GradChoice.auto
+    memory_limit: o.MemoryLimit = None
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._closing.enter_context(_signals(self.runtime.stop))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if error[:1] == (None,) and self.store.failures:
+            raise self.store.failures[
+                0
+            ]  # the results have gone out; what was not kept is said last
+
+    @cached_property
+    def store(self) -> "Store":
+        from dvcli.store import Store
+
+        return Store.open(temporary=self.no_cache)
+
+    @cached_property
+    def sources(self) -> "Sources":
+        from dvcli.cli.sources import Sources
+
+        return Sources(self.store, offline=self.offline)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        from dvcli.cli.progress import reporter
+        from dvcli.devices import resolve_device
+
+        return Runtime(
+            device=resolve_device(self.device),
+            attention=self.attention.value,
+            checkpoint_grad=self.checkpoint_grad.value,
+            memory_limit=None if self.memory_limit is None else memory(self.memory_limit),
+            progress=reporter(quiet=self.quiet),
+            stop=Stop(),
+            locate=lambda digest: self.sources.locate(digest),
+        )
+
+    @property
+    def number_format(self) -> DType:
+        """What `--dtype` means on this device."""
+        from dvcli.devices import resolve_dtype
+
+        return resolve_dtype(self.dtype.value, self.runtime.device)
+
+    def realise(self, recipe: Recipe) -> "Artifact":
+        """The recipe's artifact, built again when `--refresh` asks for it."""
+        from dvcli.stages import realise
+
+        return realise(recipe, self.store, self.runtime, refresh=self.refresh)
+
+    def realise_input(self, recipe: Recipe) -> "Artifact":
+        """The artifact of a stage that the command only stands on, which no `--refresh` repeats."""
+        from dvcli.stages import realise
+
+        return realise(recipe, self.store, self.runtime)
+
+    def warn_of_overflow(self, tokenizer: Digest, recipes: Sequence[Tune | Sample]) -> None:
+        """Say which words the text encoder will not see, for prompts that are still to be made."""
+        from dvcli.stages import find
+
+        fresh = [recipe.prompt for recipe in recipes if find(recipe, self.store) is None]
+        if not fresh:
+            return
+        from dvcli.models.tokens import overflow
+
+        folder = self.sources.locate(tokenizer)
+        for prompt in dict.fromkeys(fresh):
+            if cut := overflow(folder, prompt):
+                log.warning("the text encoder does not see the end of the prompt: `%s`", cut)
+
+    def show_plan(self, recipe: Recipe) -> None:
+        """The plan as results: stage, hit or miss, key, and what a hit saves."""
+        from dvcli.stages import plan
+
+        for step in plan(recipe, self.store):
+            self.result(
+                "\t".join([step.recipe.stage, "hit" if step.hit else "miss", step.key or "-"]),
+                stage=step.recipe.stage,
+                hit=step.hit,
+                key=step.key,
+                seconds=step.seconds,
+            )
+
+
+def here() -> Path:
+    """The working directory, or the root when it has been deleted under us."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path("/")
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """A Typer verb: each parameter whose type is an option group becomes the group's options.
+
+    A group is a dataclass whose fields are annotated as Typer options; one that is a context
+    manager is entered for the length of the call.
+    """
+    own = inspect.signature(function).parameters
+    groups: dict[str, Any] = {
+        name: p.annotation for name, p in own.items() if is_dataclass(p.annotation)
+    }
+    shown = [p for name, p in own.items() if name not in groups]
+    for group in groups.values():
+        shown += [
+            inspect.Parameter(f.name, KEYWORD, default=f.default, annotation=f.type)
+            for f in fields(group)
+        ]
+
+    def run(**values: Any) -> None:
+        with ExitStack() as stack:
+            for name, group in groups.items():
+                made: Any = group(**{f.name: values.pop(f.name) for f in fields(group)})
+                if hasattr(made, "__enter__"):
+                    made = stack.enter_context(made)
+                values[name] = made
+            function(**values)
+
+    keyword = [p.replace(kind=KEYWORD) for p in shown]
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in keyword}
+    return run
+
+
+def memory(text: str) -> int:
+    """Bytes for `8G`, `512M`, `1.5G` or a plain number."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    digits, unit = text.strip().upper().removesuffix("B").removesuffix("I"), 1
+    if digits[-1:] in units:
+        digits, unit = digits[:-1], units[digits[-1:]]
+    try:
+        size = float(digits) * unit
+    except ValueError:
+        size = -1.0
+    if not 0 < size < 2**60:
+        raise UsageError(f"`{text}` is no amount of memory", hint="such as 8G or 512M")
+    return int(size)
+
+
+@contextmanager
+def _results_only() -> Iterator[TextIO]:
+    """Keep stdout for results: whatever else is written to descriptor 1 goes to stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    out = os.fdopen(kept, "w", encoding="utf-8", errors="surrogateescape", newline="")
+    before, sys.stdout = sys.stdout, sys.stderr
+    try:
+        yield out
+    finally:
+        sys.stdout = before
+        os.dup2(kept, 1)
+        try:
+            out.close()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@contextmanager
+def _logging(quiet: bool, verbose: int) -> Iterator[None]:
+    """Warnings of ours as `warning: …` on stderr; more of everybody's with `-v` and `-vv`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line())
+    ours, everyone = logging.getLogger("dvcli"), logging.getLogger()
+    ours.setLevel(logging.ERROR if quiet else (logging.INFO if verbose else logging.WARNING))
+    everyone.setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
+    everyone.addHandler(handler)
+    try:
+        yield
+    finally:
+        everyone.removeHandler(handler)
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+@contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    """The first ^C or SIGTERM asks for a stop at the end of the step; the second exits at once."""
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if stop.signal is not None:
+            os._exit(128 + number)
+        stop.request(number)
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handle)
+    except ValueError:  # not in the main thread: whoever runs us there has the signals
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,203 @@
+"""`dvid tune` and `dvid invert`: learn one clip, and find the latent that it comes from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvcli.cli import options as o
+from dvcli.cli.frames import depth_recipe
+from dvcli.cli.groups import Framing
+from dvcli.cli.record import begin, frames_of, remember, tuned
+from dvcli.cli.session import Session, verb
+from dvcli.errors import UsageError
+from dvcli.recipes import Depth, Extract, Invert, Tune
+
+if TYPE_CHECKING:
+    from dvcli.models.fingerprint import Checkpoint
+    from dvcli.runs import Run
+
+
+@verb
+def tune(
+    session: Session,
+    framing: Framing,
+    clip: Annotated[
+        str | None,
+        typer.Argument(metavar="CLIP", help="A video, an animation or a folder of images."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", help="What the clip shows.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", metavar="RUN", help="Tune this run's frames; with CLIP, the name to use."
+        ),
+    ] = None,
+    model: o.Model = "sd2-depth",
+    depth: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Your own depth video or folder.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Tuning steps; 0 leaves the model as it is.")
+    ] = Tune.steps,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = Tune.lr,
+    temporal_weight: Annotated[
+        float, typer.Option(metavar="λ", help="Weight of the temporal loss.")
+    ] = Tune.temporal_weight,
+    temporal_target: Annotated[
+        o.TargetChoice, typer.Option(help="Steady frames, or the clip's own motion.")
+    ] = o.TargetChoice(Tune.temporal_target),
+    normalise: Annotated[
+        o.NormaliseChoice, typer.Option(help="One depth range for the clip, or one a frame.")
+    ] = o.NormaliseChoice(Tune.normalise),
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = Tune.weight_decay,
+    grad_clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = Tune.grad_clip,
+    seed: Annotated[int, typer.Option(help="Of noise and time steps.")] = Tune.seed,
+) -> None:
+    """Learn one clip from its caption.
+
+    Extracts frames, estimates depth, tunes; prints the run's name.
+
+    Example: dvid tune clip.mp4 "a polar bear with her cubs"
+    """
+    from dvcli.cli.sources import base
+
+    kept, clip, prompt = _meant(session, clip, prompt, run)
+    if kept is not None and kept.model is not None and model == "sd2-depth":
+        model = kept.model
+    frames, found, place = _frames(session, kept, clip, framing, model, run)
+    recipe = Tune(
+        frames=frames,
+        depth=_depth(session, kept, frames, found, depth, model),
+        base=base(found),
+        prompt=prompt,
+        steps=steps,
+        lr=lr,
+        weight_decay=weight_decay,
+        grad_clip=grad_clip,
+        temporal_weight=temporal_weight,
+        temporal_target=temporal_target.value,
+        normalise=normalise.value,
+        seed=seed,
+        dtype=session.number_format,
+    )
+    if session.dry_run:
+        session.show_plan(recipe)
+        return
+    session.warn_of_overflow(recipe.base.tokenizer, [recipe])
+    session.realise(recipe)
+    made = remember(session, recipe, place)
+    session.result(made.name, run=made.name, key=made.keys["tune"])
+
+
+def _meant(
+    session: Session, clip: str | None, prompt: str | None, run: str | None
+) -> tuple["Run | None", str | None, str]:
+    """(the run to go on from, the clip, the prompt) for `CLIP PROMPT` or `--run RUN [PROMPT]`."""
+    if clip is not None and prompt is not None:
+        return None, clip, prompt
+    if run is None:
+        raise UsageError("tuning takes a clip and what it shows", hint="`dvid tune CLIP PROMPT`")
+    kept = session.run(run)
+    before = kept.recipes.get("tune")
+    words = clip or (before.prompt if isinstance(before, Tune) else None)
+    if words is None:
+        raise UsageError(
+            f"what does the clip of the run `{kept.name}` show?",
+            hint=f'`dvid tune --run {kept.name} "what the clip shows"`',
+        )
+    return kept, None, words
+
+
+def _frames(
+    session: Session,
+    kept: "Run | None",
+    clip: str | None,
+    framing: Framing,
+    model: str,
+    name: str | None,
+) -> "tuple[Extract, Checkpoint, Run]":
+    from dvcli.cli.sources import native_size
+    from dvcli.models.fingerprint import validate_size
+
+    if kept is not None:
+        if framing.asked:
+            raise UsageError(
+                f"the frames of the run `{kept.name}` are chosen already",
+                hint="name the clip to choose others",
+            )
+        session.sources.expect(kept)
+        found = session.sources.model(model)
+        frames = frames_of(kept)
+        place = kept
+    else:
+        assert clip is not None
+        digest = session.sources.file(Path(clip))
+        found = session.sources.model(model)
+        frames = framing.recipe(digest, native_size(found))
+        place = begin(session, Path(clip), name, model)
+    if frames.size is not None:
+        validate_size(found, frames.size)
+    return frames, found, place
+
+
+def _depth(
+    session: Session,
+    kept: "Run | None",
+    frames: Extract,
+    found: "Checkpoint",
+    given: Path | None,
+    model: str,
+) -> Depth | None:
+    if not found.has_depth:
+        if given is not None:
+            raise UsageError(f"the model `{model}` takes no depth", hint="leave `--depth` out")
+        return None
+    before = None if kept is None else kept.recipes.get("depth")
+    if given is None and isinstance(before, Depth):
+        return before
+    return depth_recipe(session, frames, given=given, estimator=None, invert=False, model=model)
+
+
+@verb
+def invert(
+    session: Session,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A tuned run.", show_default="the last")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps, of inversion and of sampling.")] = Invert.steps,
+    refine: Annotated[int, typer.Option(help="Fixed-point rounds a step.")] = Invert.refine,
+    prompt: Annotated[str, typer.Option(help="The prompt of the inversion.")] = Invert.prompt,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Store every step's latent.")
+    ] = Invert.trajectory,
+    model: Annotated[
+        str | None, typer.Option(metavar="ID|PATH", help="Where the run's base model is now.")
+    ] = None,
+) -> None:
+    """Find the latent that a clip comes from.
+
+    Says how well the clip comes back from it; prints the run's name.
+
+    Example: dvid invert --steps 50 --refine 1
+    """
+    kept = session.run(run)
+    session.sources.expect(kept, model=model)
+    recipe = Invert(
+        tuned=tuned(kept),
+        steps=steps,
+        refine=refine,
+        prompt=prompt,
+        trajectory=trajectory,
+        dtype=session.number_format,
+    )
+    if session.dry_run:
+        session.show_plan(recipe)
+        return
+    artifact = session.realise(recipe)
+    made = remember(session, recipe, kept)
+    psnr = float(artifact.info["psnr"])
+    session.note(f"invert: the clip comes back at {psnr:.1f} dB PSNR")
+    session.result(made.name, run=made.name, key=made.keys["invert"], psnr=psnr)

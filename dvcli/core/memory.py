@@ -1,0 +1,130 @@
+"""How much memory a tuning step or a network call will take, found without allocating any of it."""
+
+import weakref
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dvcli.core.tuning import checkpoint_gradients
+from dvcli.core.unet import delta_parameters, predict
+
+Size: TypeAlias = tuple[int, int, int]  # channels, height, width of the latents, depth not counted
+
+
+class Watch(TorchDispatchMode):
+    """Counts the bytes of the storages that operations make, and their peak while it is on."""
+
+    def __init__(self, held: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.peak = 0
+        self.alive: set[int] = set()
+        for tensor in held:
+            self.count(tensor.untyped_storage())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self.count(leaf.untyped_storage())
+        return out
+
+    def count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.alive:
+            self.alive.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, key, size)
+
+    def forget(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.now -= size
+
+
+class TuningStep(nn.Module):
+    """Forward and backward as one call, so that recomputation sees the fake parameters too."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, text: Tensor, depth: Tensor | None) -> None:
+        predict(self.unet, x, 1, text, depth).square().mean().backward()  # type: ignore[no-untyped-call]
+
+
+class SamplingStep(nn.Module):
+    """One call of the network, no gradient."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, text: Tensor, depth: Tensor | None) -> None:
+        predict(self.unet, x, 1, text, depth)
+
+
+def tuning_bytes(
+    unet: UNet2DConditionModel,
+    *,
+    frames: int,
+    size: Size,
+    tokens: int,
+    dtype: torch.dtype,
+    checkpointed: bool,
+) -> int:
+    """Peak bytes of tuning an inflated network, on whatever device it is (`meta` too).
+
+    Weights in `dtype`, the trained ones in float32 with two moments each, and the highest point of
+    activations and gradients in a forward and backward pass on fake tensors. Workspaces of kernels
+    and the fragmentation of an allocator come on top.
+    """
+    before = unet.is_gradient_checkpointing
+    checkpoint_gradients(unet, checkpointed)
+    try:
+        moments = 2 * sum(4 * p.numel() for p in delta_parameters(unet).values())
+        return moments + peak(TuningStep(unet), frames, size, tokens, dtype)
+    finally:
+        checkpoint_gradients(unet, before)
+
+
+def sampling_bytes(
+    unet: UNet2DConditionModel, *, frames: int, size: Size, tokens: int, dtype: torch.dtype
+) -> int:
+    """Peak bytes of one call of an inflated network without gradient, weights included."""
+    return peak(SamplingStep(unet), frames, size, tokens, dtype)
+
+
+def peak(
+    step: "TuningStep | SamplingStep", frames: int, size: Size, tokens: int, dtype: torch.dtype
+) -> int:
+    """The highest point of one step, its weights included."""
+    unet, (channels, height, width) = step.unet, size
+    trained = {f"unet.{name}" for name in delta_parameters(unet)}
+    conditioned = unet.conv_in.in_channels > channels
+    with FakeTensorMode():
+        weights = {
+            name: torch.empty(
+                p.shape,
+                dtype=torch.float32 if name in trained else dtype,
+                requires_grad=name in trained,
+            )
+            for name, p in step.named_parameters()
+        }
+        x = torch.empty(frames, channels, height, width)
+        depth = torch.empty(frames, 1, height, width) if conditioned else None
+        text = torch.empty(tokens, unet.config.cross_attention_dim)
+        watch = Watch(weights.values())
+        with watch:
+            functional_call(step, weights, (x, text, depth))
+    return watch.peak

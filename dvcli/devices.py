@@ -1,0 +1,57 @@
+"""Which device and number format `auto` means here, found out without importing torch."""
+
+import ctypes
+import os
+import platform
+import re
+import sys
+from contextlib import suppress
+
+from dvcli.errors import UsageError
+from dvcli.recipes import DType
+
+
+def resolve_device(asked: str) -> str:
+    """`cpu`, `mps`, `cuda` or `cuda:N` for what was asked; `auto` takes the best there is."""
+    if asked == "auto":
+        if _cuda_capability() is not None:
+            return "cuda"
+        return "mps" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
+        raise UsageError(f"no device `{asked}`", hint="one of auto, cpu, mps, cuda, cuda:N")
+    return asked
+
+
+def resolve_dtype(asked: str, device: str) -> DType:
+    """`fp32`, `bf16` or `fp16`; `auto` is fp32 but on CUDA, where it is bf16 if the card has it."""
+    match asked:
+        case "fp32" | "bf16" | "fp16":
+            return asked
+        case "auto":
+            if not device.startswith("cuda"):
+                return "fp32"
+            return "bf16" if (_cuda_capability() or (0, 0)) >= (8, 0) else "fp16"
+    raise UsageError(f"no number format `{asked}`", hint="one of auto, fp32, bf16, fp16")
+
+
+def _cuda_capability() -> tuple[int, int] | None:
+    """The compute capability of the first CUDA device that the installed torch could use."""
+    from importlib import metadata
+
+    with suppress(metadata.PackageNotFoundError):
+        if "+cpu" in metadata.version("torch"):
+            return None
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return None
+    try:
+        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    asked = (
+        cuda.cuInit(0),
+        cuda.cuDeviceGet(ctypes.byref(device), 0),
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device),
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device),
+    )
+    return (major.value, minor.value) if not any(asked) else None

@@ -1,0 +1,231 @@
+"""What a checkpoint is, by content: a digest per component, and the facts its configs state.
+
+The same weights under another name, in another folder or from another repository have the same
+digests; one changed byte of one file changes the digest of its component and of no other.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from dvcli.errors import InputError, UsageError
+from dvcli.models.layout import COMPONENTS, read_json, require_weights, stem_of
+from dvcli.recipes import Digest
+
+# Settings are compared as values, data files by their bytes. All else in a folder does not count.
+SETTINGS = (
+    "config.json",
+    "scheduler_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+)
+DATA = ("vocab.json", "merges.txt", "tokenizer.json")
+# Which library wrote the file, and in which precision it would like to be loaded.
+IRRELEVANT = ("transformers_version", "torch_dtype", "dtype")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One part of a checkpoint: its folder now, and the SHA-256 of all that makes it."""
+
+    name: str
+    folder: Path
+    weights: tuple[Path, ...]
+    digest: Digest
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The component's own settings."""
+        file = "scheduler_config.json" if self.name == "scheduler" else "config.json"
+        return read_json(self.folder / file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A base model, or a single depth estimator or CLIP, by its components."""
+
+    reference: str
+    folder: Path
+    components: Mapping[str, Component]
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the U-Net takes a depth map beside the latents."""
+        return int(self._unet["in_channels"]) == self.latent_channels + 1
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.components["vae"].config.get("latent_channels", 4))
+
+    @property
+    def vae_factor(self) -> int:
+        """How many pixels a latent is wide."""
+        return _downsampling(self.components["vae"].config)
+
+    @property
+    def unet_factor(self) -> int:
+        """How many latents the U-Net's coarsest level takes together along a side."""
+        return _downsampling(self._unet)
+
+    @property
+    def cross_dim(self) -> int:
+        """The width of a text token's embedding."""
+        return int(self._unet["cross_attention_dim"])
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens a prompt may have, the two marks of its start and end included."""
+        config = self.components["text_encoder"].config
+        config = config.get("text_config") or config
+        return int(config.get("max_position_embeddings", 77))
+
+    @property
+    def prediction_type(self) -> str:
+        """What the network predicts: `epsilon` or `v_prediction`."""
+        return str(self.components["scheduler"].config.get("prediction_type", "epsilon"))
+
+    @property
+    def _unet(self) -> dict[str, Any]:
+        return self.components["unet"].config
+
+
+def checkpoint(reference: str, folder: Path, digest_file: Callable[[Path], Digest]) -> Checkpoint:
+    """The checkpoint in a folder: a base by its parts, else one `clip` or `depth_estimator`.
+
+    A base's depth estimator goes together with the `feature_extractor` beside it; it has the digest
+    that the same two have in one folder. Raises `InputError` for anything that is not to be loaded.
+    """
+    root = folder.resolve()
+    if (root / "model_index.json").is_file():
+        read_json(root / "model_index.json")
+        names = [n for n in COMPONENTS if n != "feature_extractor" and (root / n).is_dir()]
+        places = {name: root / name for name in names}
+    else:
+        kind = read_json(root / "config.json").get("model_type")
+        places = {"clip" if kind == "clip" else "depth_estimator": root}
+    found = Checkpoint(
+        reference=reference,
+        folder=folder,
+        components={
+            name: component(name, place, root, digest_file) for name, place in places.items()
+        },
+    )
+    if "unet" in places:
+        _consistent(found)
+    return found
+
+
+def component(
+    name: str, folder: Path, root: Path, digest_file: Callable[[Path], Digest]
+) -> Component:
+    """One component with its digest; `root` is the resolved folder of the whole checkpoint."""
+    content: dict[str, object] = {}
+    for file in (*SETTINGS, *DATA):
+        place = folder / file
+        if name == "depth_estimator" and file == "preprocessor_config.json" and not place.exists():
+            place = root / "feature_extractor" / file
+        if not place.exists():
+            continue
+        _inside(place, root)
+        content[file] = digest_file(place) if file in DATA else canonical(read_json(place))
+    weights: tuple[Path, ...] = ()
+    if stem_of(name) is not None:
+        chosen = require_weights([path.name for path in folder.iterdir()], name, str(folder))
+        weights = tuple(folder / file for file in chosen.files)
+        content["weights"] = [_digest_weights(path, root, digest_file) for path in weights]
+    digest = hashlib.sha256(b"dvid-component-v1\0" + rfc8785.dumps(content))  # type: ignore[arg-type]
+    return Component(name=name, folder=folder, weights=weights, digest=digest.hexdigest())
+
+
+def canonical(value: object) -> object:
+    """A setting without what does not change the model: private keys and library versions."""
+    if isinstance(value, Mapping):
+        return {
+            name: canonical(inner)
+            for name, inner in value.items()
+            if name == "_class_name" or not (name.startswith("_") or name in IRRELEVANT)
+        }
+    if isinstance(value, list):
+        return [canonical(inner) for inner in value]
+    if isinstance(value, int) and abs(value) > 2**53 - 1:
+        return str(value)  # "no limit" is written as 10^30 in tokenizer settings
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _digest_weights(path: Path, root: Path, digest_file: Callable[[Path], Digest]) -> Digest:
+    _inside(path, root)
+    target = path.resolve()
+    if path.is_symlink() and target.parent == _blobs(root) and _SHA256.fullmatch(target.name):
+        return target.name  # the Hub's cache names a large file by its SHA-256
+    return digest_file(path)
+
+
+def _blobs(root: Path) -> Path | None:
+    return root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
+
+
+def _inside(path: Path, root: Path) -> None:
+    target = path.resolve()
+    if not target.is_relative_to(root) and target.parent != _blobs(root):
+        raise InputError(
+            f"`{path}` is a link that leaves the checkpoint's folder",
+            hint="put a copy of the file in its place",
+        )
+
+
+def _downsampling(config: Mapping[str, Any]) -> int:
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+def _consistent(found: Checkpoint) -> None:
+    """Refuse parts that do not fit together, before anything heavy is loaded."""
+    unet = found.components["unet"].config
+    try:
+        latent, taken = found.latent_channels, int(unet["in_channels"])
+        text = found.components["text_encoder"].config
+        width = int((text.get("text_config") or text)["hidden_size"])
+        cross, _, _ = found.cross_dim, found.vae_factor, found.unet_factor
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the configs of `{found.reference}` are not those of a Stable Diffusion ({error})"
+        ) from error
+    if taken not in (latent, latent + 1):
+        raise InputError(
+            f"the U-Net of `{found.reference}` takes {taken} channels, which is neither the"
+            f" {latent} of a latent nor those and depth"
+        )
+    if width != cross:
+        raise InputError(
+            f"the U-Net of `{found.reference}` reads text {cross} wide, its text encoder writes"
+            f" {width}"
+        )
+    if found.prediction_type not in ("epsilon", "v_prediction", "sample"):
+        raise InputError(
+            f"`{found.reference}` predicts `{found.prediction_type}`, which is not known here"
+        )
+
+
+def validate_size(found: Checkpoint, size: tuple[int, int]) -> None:
+    """Refuse a (width, height) the networks cannot take, naming the nearest that they can."""
+    step = found.vae_factor * found.unet_factor
+    if all(side > 0 and side % step == 0 for side in size):
+        return
+    down = "×".join(str(max(side // step, 1) * step) for side in size)
+    up = "×".join(str(max(-(-side // step), 1) * step) for side in size)
+    near = f"`{down}`" if down == up else f"`{down}` or `{up}`"
+    raise UsageError(
+        f"the size {size[0]}×{size[1]} is not one that `{found.reference}` takes,"
+        f" multiples of {step}",
+        hint=f"the nearest are {near}" if down != up else f"the nearest is {near}",
+    )

@@ -1,0 +1,41 @@
+"""Frames to latents and back, a few at a time.
+
+The latent is the posterior's mode, never a sample of it, in the checkpoint's own scale.
+"""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+@torch.no_grad()
+def encode(vae: Any, frames: UInt8[Tensor, "f H W 3"], chunk: int) -> Float[Tensor, "f c h w"]:
+    """Latents in float32 on the VAE's device: `(mode - shift) * scaling`."""
+    scale, shift = _scale(vae)
+    parts = []
+    for few in torch.split(frames, chunk):
+        pixels = rearrange(few.to(vae.device), "f H W c -> f c H W").float() / 255 * 2 - 1
+        mode = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float()
+        parts.append((mode - shift) * scale)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def decode(vae: Any, latents: Float[Tensor, "f c h w"], chunk: int) -> UInt8[Tensor, "f H W 3"]:
+    """Frames on the CPU, rounded and clamped as diffusers does it."""
+    scale, shift = _scale(vae)
+    parts = []
+    for few in torch.split(latents, chunk):
+        z = few.to(vae.device, torch.float32) / scale + shift
+        pixels = vae.decode(z.to(vae.dtype)).sample.float()
+        pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        parts.append(rearrange(pixels, "f c H W -> f H W c").cpu())
+    return torch.cat(parts)
+
+
+def _scale(vae: Any) -> tuple[float, float]:
+    shift = getattr(vae.config, "shift_factor", None)
+    return float(vae.config.scaling_factor), 0.0 if shift is None else float(shift)

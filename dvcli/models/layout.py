@@ -1,0 +1,223 @@
+"""What a model's folder is made of, told from its file names and JSON files alone.
+
+Three kinds of folder are known: a `base` in the diffusers format (`model_index.json` and a folder
+per component), and single models in the transformers format, a `depth` estimator and a `clip`.
+Only safetensors weights count, and a folder that asks for code of its own is refused.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from dvcli.errors import InputError
+
+Kind = Literal["base", "depth", "clip"]
+
+REQUIRED = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+COMPONENTS = (*REQUIRED, "depth_estimator", "feature_extractor")
+PIPELINES = ("StableDiffusionDepth2ImgPipeline", "StableDiffusionPipeline")
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
+TRANSFORMERS_WEIGHTS = "model"
+PRECISIONS = (None, "fp16")  # in the order of preference
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
+TEXTS = (".json", ".txt")
+UNPICKLE = (
+    "if you trust the file, `DiffusionPipeline.from_pretrained(OLD).save_pretrained(NEW)` of"
+    " diffusers writes the same model as safetensors"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """The weight files of one component, in shard order, and the variant the loader is told."""
+
+    files: tuple[str, ...]
+    index: str | None = None
+    variant: str | None = None
+
+
+def choose_weights(names: Iterable[str], stem: str) -> Weights | None:
+    """The safetensors files to load among a folder's file names; None when there are none.
+
+    Full precision comes before `fp16`. Where a whole file and shards lie side by side, diffusers
+    takes the shards and transformers the whole file; so does this.
+    """
+    known = set(names)
+    for variant in PRECISIONS:
+        mark = "" if variant is None else f".{variant}"
+        whole = f"{stem}{mark}.safetensors"
+        single = Weights(files=(whole,), variant=variant) if whole in known else None
+        sharded = _shards(known, stem, mark, variant)
+        first, second = (sharded, single) if stem == DIFFUSERS_WEIGHTS else (single, sharded)
+        if first is not None or second is not None:
+            return first or second
+    return None
+
+
+def _shards(known: Collection[str], stem: str, mark: str, variant: str | None) -> Weights | None:
+    index = f"{stem}.safetensors.index{mark}.json"
+    pattern = re.compile(re.escape(f"{stem}{mark}") + r"-\d{5}-of-(\d{5})\.safetensors")
+    found = sorted(name for name in known if pattern.fullmatch(name))
+    if index not in known or not found:
+        return None
+    count = pattern.fullmatch(found[0])
+    if count is None or int(count[1]) != len(found):
+        return None
+    return Weights(files=tuple(found), index=index, variant=variant)
+
+
+def stem_of(component: str) -> str | None:
+    """What the component's weight files are called; None for a component without weights."""
+    if component in ("unet", "vae"):
+        return DIFFUSERS_WEIGHTS
+    return (
+        TRANSFORMERS_WEIGHTS if component in ("text_encoder", "depth_estimator", "clip") else None
+    )
+
+
+def needed(names: Iterable[str], kind: Kind) -> list[str]:
+    """The files of a repository that are worth fetching, by their names alone.
+
+    Raises `InputError` when the weights are there only as pickles, or not at all.
+    """
+    known = list(names)
+    if "model_index.json" in known and kind != "clip":
+        wanted = COMPONENTS if kind == "base" else ("depth_estimator", "feature_extractor")
+        chosen = ["model_index.json"]
+        for part in wanted:
+            inside = [PurePosixPath(name).name for name in known if _parent(name) == part]
+            chosen += [f"{part}/{name}" for name in _files(part, inside)]
+        return chosen
+    single = "clip" if kind == "clip" else "depth_estimator"
+    return _files(single, [name for name in known if "/" not in name])
+
+
+def _parent(name: str) -> str:
+    return str(PurePosixPath(name).parent)
+
+
+def _files(component: str, names: list[str]) -> list[str]:
+    texts = [n for n in names if n.endswith(TEXTS) and ".safetensors.index" not in n]
+    stem = stem_of(component)
+    if stem is None or not names:
+        return texts
+    weights = require_weights(names, component)
+    return [*texts, *weights.files, *([] if weights.index is None else [weights.index])]
+
+
+def require_weights(names: Iterable[str], component: str, where: str = "") -> Weights:
+    """The component's weight files, or an `InputError` that says what is there instead."""
+    known = list(names)
+    stem = stem_of(component)
+    assert stem is not None
+    weights = choose_weights(known, stem)
+    if weights is not None:
+        return weights
+    place = f"`{where}`" if where else f"the {component}"
+    if any(name.endswith(PICKLES) for name in known):
+        raise InputError(
+            f"{place} has its weights only as a pickle, which can run any code", hint=UNPICKLE
+        )
+    if any(name.endswith(".safetensors") for name in known):
+        raise InputError(f"{place} has no complete set of `{stem}*.safetensors` files")
+    raise InputError(f"{place} has no `{stem}.safetensors`")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; `InputError` when it is no such thing or asks for foreign code."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"`{path.parent}` has no `{path.name}`") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{path}` cannot be read as JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"`{path}` holds no JSON object")
+    _refuse(found, path)
+    return found
+
+
+def _refuse(value: object, path: Path) -> None:
+    if isinstance(value, Mapping):
+        for name in ("auto_map", "custom_pipelines", "trust_remote_code"):
+            if value.get(name):
+                raise InputError(
+                    f"`{path}` asks for code of its own (`{name}`), which is never run",
+                    hint="use a checkpoint whose classes diffusers and transformers have",
+                )
+        if value.get("quantization_config"):
+            raise InputError(f"`{path}` is of a quantised model, which cannot be tuned")
+        for inner in value.values():
+            _refuse(inner, path)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse(inner, path)
+
+
+def require(folder: Path, kind: Kind) -> None:
+    """Raise `InputError`, saying what lacks, unless the folder holds a model of that kind."""
+    if not folder.is_dir():
+        raise InputError(
+            f"`{folder}` is a file, not a checkpoint folder",
+            hint="`StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)` of"
+            " diffusers turns a single file into one",
+        )
+    has_index = (folder / "model_index.json").is_file()
+    if kind == "base":
+        if not has_index:
+            raise InputError(
+                f"`{folder}` is no checkpoint, it has no `model_index.json`",
+                hint="`--model` takes a folder in the diffusers format",
+            )
+        _require_pipeline(folder)
+        for part in REQUIRED:
+            _require_component(folder / part, part)
+        if (folder / "depth_estimator").is_dir():
+            _require_component(folder / "depth_estimator", "depth_estimator")
+    elif kind == "depth" and has_index:
+        _require_component(folder / "depth_estimator", "depth_estimator")
+    else:
+        _require_component(folder, "clip" if kind == "clip" else "depth_estimator")
+        if kind == "clip":
+            require_tokenizer(folder)
+
+
+def _require_pipeline(folder: Path) -> None:
+    index = read_json(folder / "model_index.json")
+    if index.get("_class_name") not in PIPELINES:
+        raise InputError(
+            f"`{folder}` is a `{index.get('_class_name')}`, not one of `{'`, `'.join(PIPELINES)}`",
+            hint="`--model sd2-depth` is the base this is made for",
+        )
+    for part in COMPONENTS:
+        entry = index.get(part)
+        if entry and entry[0] not in ("diffusers", "transformers", None):
+            raise InputError(
+                f"`{folder}` takes its {part} from the module `{entry[0]}`, which is never run"
+            )
+
+
+def _require_component(folder: Path, part: str) -> None:
+    if not folder.is_dir():
+        raise InputError(f"`{folder.parent}` has no `{part}` folder")
+    if stem_of(part) is not None:
+        read_json(folder / "config.json")
+        require_weights([path.name for path in folder.iterdir()], part, str(folder))
+    elif part == "scheduler":
+        read_json(folder / "scheduler_config.json")
+    elif part == "tokenizer":
+        require_tokenizer(folder)
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Raise `InputError` where transformers would quietly make a tokenizer that knows no words."""
+    names = {path.name for path in folder.iterdir()}
+    if not ({"vocab.json", "merges.txt"} <= names or "tokenizer.json" in names):
+        raise InputError(
+            f"`{folder}` has neither `vocab.json` and `merges.txt` nor `tokenizer.json`"
+        )
+    for name in names & {"tokenizer_config.json", "special_tokens_map.json"}:
+        read_json(folder / name)

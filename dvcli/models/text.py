@@ -1,0 +1,39 @@
+"""A prompt's embedding, exactly as the checkpoint's own pipeline makes it."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dvcli.models import tokens
+
+
+@torch.no_grad()
+def embed(tokenizer: Any, text_encoder: Any, prompt: str) -> Float[Tensor, "l d"]:
+    """The last hidden state over all `l` tokens, padded and cut to the tokenizer's length.
+
+    The padding is attended to, unless the encoder's config says otherwise: that is how these models
+    were trained. On the encoder's device and in its precision.
+    """
+    found = tokenizer(
+        prompt,
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    masked = getattr(text_encoder.config, "use_attention_mask", False)
+    mask = found.attention_mask.to(text_encoder.device) if masked else None
+    hidden: Tensor = text_encoder(
+        found.input_ids.to(text_encoder.device), attention_mask=mask
+    ).last_hidden_state
+    return hidden[0]
+
+
+def overflow(tokenizer: Any, prompt: str) -> str | None:
+    """The words at the prompt's end that do not fit and are cut; None when all fit."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    return tokens.cut(backend, prompt, tokenizer.model_max_length)

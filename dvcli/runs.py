@@ -1,0 +1,482 @@
+"""Named runs: small references from a name to recipes and keys, kept apart from the cache.
+
+One JSON file a run under `<state>/runs/`, so that the cache can lose bytes but never a recipe.
+"""
+
+import json
+import logging
+import os
+import re
+import time
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from dvcli.errors import DvidError, MissingError, StorageError, UsageError
+from dvcli.recipes import STAGES, Recipe, Sample
+from dvcli.store import disk
+
+SCHEMA = 1
+_LONGEST = 80  # bytes of a name: with a suffix and `.json` it fits every file system
+# `last` is a reference, the others are devices on Windows.
+_RESERVED = {"last", "con", "prn", "aux", "nul"}
+_RESERVED |= {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
+_LAST = re.compile(r"last(?:~(\d{1,6}))?")
+_PREFIX = re.compile(r"[0-9a-fA-F]{4,64}")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a name stands for. `clip` and `model` are as the user gave them, `cwd` is where.
+
+    `recipes` and `keys` are by stage, the newest of each. `sources` tells where external inputs
+    were, by their digest. Times in seconds since 1970.
+    """
+
+    name: str
+    cwd: str
+    clip: str | None = None
+    model: str | None = None
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)
+    updated: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A clip that was sampled in a run, and the file it went to."""
+
+    recipe: Sample
+    key: str
+    path: str
+
+
+def state_dir() -> Path:
+    """`$DVID_STATE_DIR`, else the user's state folder."""
+    named = os.environ.get("DVID_STATE_DIR")
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs
+
+    return platformdirs.user_state_path("dvid", appauthor=False)
+
+
+class Runs:
+    """The runs in one folder, a file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, root: Path | None = None) -> "Runs":
+        """The runs under `root`, else under the state folder; nothing is made before a run is."""
+        return cls((root if root is not None else state_dir()) / "runs")
+
+    def save(self, run: Run) -> Path:
+        """The run's file, whole; one of that name that was there before is replaced."""
+        path = self._path(run.name)
+        tmp = path.with_name(f".{os.urandom(8).hex()}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tmp.open("wb") as file:
+                file.write(_encode(run))
+                file.flush()
+                os.fsync(file.fileno())
+            tmp.replace(path)
+            disk.sync(self.folder)
+        except OSError as refused:
+            raise _unwritten(path, refused) from refused
+        finally:
+            disk.discard(tmp)
+        return path
+
+    def get(self, name: str) -> Run:
+        """The run of exactly that name. Raises `MissingError`, and `StorageError` if damaged."""
+        path = self._path(name)
+        try:
+            return _decode(path.read_bytes(), path)
+        except FileNotFoundError:
+            raise _unknown(name) from None
+        except OSError as refused:
+            raise StorageError(
+                f"the run file `{path}` cannot be read: {refused.strerror}"
+            ) from None
+
+    def all(self) -> list[Run]:
+        """Every run that can be read, the one worked on last first; the others with a warning."""
+        found: list[Run] = []
+        for name in self.names():
+            try:
+                found.append(self.get(name))
+            except MissingError:
+                continue  # removed since the folder was listed
+            except StorageError as damaged:
+                _log.warning("%s", damaged.message)
+        return sorted(found, key=lambda run: (run.updated, run.created, run.name), reverse=True)
+
+    def names(self) -> list[str]:
+        """The name of every run, damaged ones included."""
+        try:
+            listed = list(self.folder.iterdir())
+        except OSError:
+            return []
+        names = [p.name.removesuffix(".json") for p in listed if p.name.endswith(".json")]
+        # Some file systems give back decomposed names.
+        return sorted(n for name in names if _fits(n := unicodedata.normalize("NFC", name)))
+
+    def rm(self, name: str) -> None:
+        """No run has that name any more."""
+        path = self._path(name)
+        try:
+            path.unlink()
+            self._samples(name).unlink(missing_ok=True)
+        except FileNotFoundError:
+            raise _unknown(name) from None
+        except OSError as refused:
+            raise _unwritten(path, refused) from refused
+
+    def add_sample(self, name: str, recipe: Sample, *, key: str, path: str) -> None:
+        """From now on that clip is among the samples of the run."""
+        log = self._samples(name)
+        line = json.dumps({"key": key, "path": path, "recipe": to_json(recipe)}) + "\n"
+        try:
+            fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(fd, b"\n" + line.encode())  # its own line even after one that was cut off
+            finally:
+                os.close(fd)
+        except OSError as refused:
+            raise _unwritten(log, refused) from refused
+
+    def samples(self, name: str) -> list[Made]:
+        """The clips sampled in the run, in order; of those that went to one file, the last."""
+        log = self._samples(name)
+        try:
+            lines = log.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as refused:
+            raise StorageError(f"`{log}` cannot be read: {refused.strerror}") from None
+        made: dict[str, Made] = {}
+        for line in filter(None, lines):
+            try:
+                found = _made(json.loads(line))
+            except (_Unfit, DvidError, ValueError, TypeError, KeyError) as damage:
+                _log.warning("a line of `%s` is passed over: %s", log, damage)
+                continue
+            made.pop(found.path, None)
+            made[found.path] = found
+        return list(made.values())
+
+    def rename(self, old: str, new: str) -> Run:
+        """The run under its new name. Raises `UsageError` where the name is taken or none."""
+        if new.casefold() in {name.casefold() for name in self.names()} - {old.casefold()}:
+            raise UsageError(f"there is a run named `{new}` already", hint="`dvid runs` lists them")
+        renamed = replace(self.get(old), name=new)
+        if new == old:
+            return renamed
+        try:
+            if self._samples(old).exists():
+                self._samples(old).replace(self._samples(new))
+            self._path(old).replace(self._path(new))  # the name in the file is the file's name
+        except OSError as refused:
+            raise _unwritten(self._path(new), refused) from refused
+        return renamed
+
+    def name_for(self, clip: str, *, cwd: Path) -> str:
+        """The name of the run of that clip made from there, else a new one after its stem."""
+        meant = (_real(".", cwd), _real(clip, cwd))
+        for run in self.all():
+            if run.clip is not None and (_real(".", run.cwd), _real(run.clip, run.cwd)) == meant:
+                return run.name
+        return name_for(Path(clip).stem, self.names())
+
+    def roots(self) -> set[str]:
+        """Every key that a run refers to, those in damaged files included: what `gc` must keep."""
+        found: set[str] = set()
+        for path in (p for name in self.names() for p in (self._path(name), self._samples(name))):
+            try:
+                text = path.read_text("utf-8", "replace")
+            except OSError:
+                continue
+            found.update(re.findall(r"\b[0-9a-f]{64}\b", text))
+        return found
+
+    def resolve(
+        self,
+        ref: str | None,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        terminal: bool,
+        verb: str = "sample",
+    ) -> tuple[Run, str | None]:
+        """The run that is meant, and what to tell the user about the choice.
+
+        `ref` is a name, `last`, `last~N` or the first 4 or more hex digits of a key of the run.
+        Without one: `DVID_RUN`, the last run made from `cwd` or its nearest parent that has any,
+        and on a terminal the last anywhere. Raises `MissingError` and `UsageError`.
+        """
+        ref = ref or env.get("DVID_RUN") or None
+        if ref is not None:
+            return self._named(ref), None
+        runs = self.all()
+        made = {os.path.realpath(run.cwd): run for run in reversed(runs)}
+        here = Path(os.path.realpath(cwd))
+        for place in (here, *here.parents):
+            if str(place) in made:
+                return made[str(place)], None
+        if not runs:
+            raise UsageError("there is no run yet", hint="`dvid tune CLIP PROMPT` makes one")
+        last = runs[0]
+        if terminal:
+            return last, f"no run was made from here, going on with `{last.name}` of `{last.cwd}`"
+        raise UsageError(
+            f"no run was made from `{cwd}`",
+            hint=f"`dvid {verb} --run {_quoted(last.name)}` takes the last one made anywhere",
+        )
+
+    def _named(self, ref: str) -> Run:
+        name = unicodedata.normalize("NFC", ref)
+        if name in self.names():
+            return self.get(name)
+        runs = self.all()
+        if last := _LAST.fullmatch(ref):
+            back = int(last[1] or 0)
+            if back >= len(runs):
+                raise MissingError(
+                    f"there is no run `{ref}`, only {len(runs)} in all",
+                    hint="`dvid runs` lists them",
+                )
+            return runs[back]
+        found = [run for run in runs if _PREFIX.fullmatch(ref) and _has(run, ref.lower())]
+        if len(found) > 1:
+            names = ", ".join(f"`{run.name}`" for run in found)
+            raise UsageError(
+                f"`{ref}` begins a key of {names}", hint="give the name of one of them"
+            )
+        if not found:
+            raise _unknown(ref)
+        return found[0]
+
+    def _path(self, name: str) -> Path:
+        if not _fits(name):
+            raise UsageError(
+                f"`{name}` cannot be the name of a run",
+                hint=f"`{name_for(name, ())}` can: letters, digits, `-`, `_` and `.`",
+            )
+        return self.folder / f"{name}.json"
+
+    def _samples(self, name: str) -> Path:
+        return self._path(name).with_name(f"{name}.samples.jsonl")
+
+
+def name_for(stem: str, taken: Collection[str]) -> str:
+    """A name after a clip's stem that is no other run's: `bears`, `bears-2`, `bears-3`, …"""
+    name = _slug(stem) or "clip"
+    if not _fits(name):
+        name = f"{name.split('.')[0]}-clip"
+    others = {other.casefold() for other in taken}
+    found, n = name, 1
+    while found.casefold() in others:
+        n += 1
+        found = _cut(name, _LONGEST - len(f"-{n}")) + f"-{n}"
+    return found
+
+
+def to_json(recipe: Recipe) -> dict[str, object]:
+    """The recipe as JSON values, its stage and version among them; `from_json` gives it back."""
+    written = _written(recipe)
+    assert isinstance(written, dict)
+    return written
+
+
+def from_json(data: object) -> Recipe:
+    """The recipe that `to_json` wrote. Raises `StorageError` for what it cannot have written."""
+    try:
+        read = _read(Recipe, data, "the recipe")
+    except (_Unfit, DvidError) as unfit:
+        raise StorageError(f"the recipe cannot be read: {unfit}") from None
+    return read  # type: ignore[no-any-return]
+
+
+class _Unfit(Exception):
+    """A value that no recipe of this version has in that place."""
+
+
+def _unfit(value: object, where: str) -> _Unfit:
+    return _Unfit(f"{where} is {json.dumps(value, ensure_ascii=False)[:60]}")
+
+
+def _written(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {f.name: _written(getattr(value, f.name)) for f in fields(value)}
+        kind = type(value)
+        if kind in STAGES.values():
+            return {"stage": kind.stage, "version": kind.version, **own}  # type: ignore[attr-defined]
+        return own
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read(hint: Any, value: object, where: str) -> Any:
+    """The value as its annotation says. Raises `_Unfit` where it is not of that kind."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _read_one_of(parts, value, where)
+    if is_dataclass(hint):
+        return _read_fields(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list) and len(value) == len(parts):
+        return tuple(_read(part, item, where) for part, item in zip(parts, value, strict=True))
+    if (origin is Literal and value in parts) or (isinstance(hint, type) and _is(hint, value)):
+        return value
+    raise _unfit(value, where)
+
+
+def _is(kind: type, value: object) -> bool:
+    if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return kind is float or float(value).is_integer()
+    return isinstance(value, kind) and kind is not int
+
+
+def _read_one_of(hints: tuple[Any, ...], value: object, where: str) -> Any:
+    stage = value.get("stage") if isinstance(value, dict) else None
+    if stage is not None:
+        kinds = [hint for hint in hints if getattr(hint, "stage", None) == stage]
+        if not kinds:
+            raise _Unfit(f"{where} is of the stage `{stage}`, which this version does not know")
+        return _read(kinds[0], value, where)
+    for hint in hints:
+        try:
+            return _read(hint, value, where)
+        except _Unfit:
+            continue
+    raise _unfit(value, where)
+
+
+def _read_fields(kind: type, value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _unfit(value, where)
+    given = dict(value)
+    if kind in STAGES.values():
+        stage, version = given.pop("stage", None), given.pop("version", None)
+        where = str(stage)
+        if stage != kind.stage or not isinstance(version, int):  # type: ignore[attr-defined]
+            raise _Unfit(f"{where} is not a recipe of this stage")
+        if version > kind.version:  # type: ignore[attr-defined]
+            raise _Unfit(f"`{stage}` is of version {version}, made by a newer dvid")
+    hints = _hints(kind)
+    unknown = sorted(given.keys() - hints.keys())
+    if unknown:
+        raise _Unfit(f"`{where}` has the unknown field `{unknown[0]}`, perhaps of a newer dvid")
+    try:
+        return kind(**{n: _read(hints[n], part, f"`{where}.{n}`") for n, part in given.items()})
+    except TypeError as missing:
+        raise _Unfit(str(missing)) from None
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields(kind)}
+
+
+def _encode(run: Run) -> bytes:
+    data = {
+        "schema": SCHEMA,
+        "cwd": run.cwd,
+        "clip": run.clip,
+        "model": run.model,
+        "created": run.created,
+        "updated": run.updated,
+        "keys": dict(run.keys),
+        "sources": dict(run.sources),
+        "recipes": {stage: to_json(recipe) for stage, recipe in run.recipes.items()},
+    }
+    return (json.dumps(data, indent=1) + "\n").encode()
+
+
+def _decode(data: bytes, path: Path) -> Run:
+    try:
+        found = json.loads(data)
+        if found["schema"] != SCHEMA:
+            raise _Unfit(f"its format is {found['schema']}, perhaps of a newer dvid")
+        recipes = {stage: _read(Recipe, part, stage) for stage, part in found["recipes"].items()}
+        return Run(
+            name=unicodedata.normalize("NFC", path.name.removesuffix(".json")),
+            cwd=_read(str, found["cwd"], "cwd"),
+            clip=_read(str | None, found["clip"], "clip"),
+            model=_read(str | None, found["model"], "model"),
+            recipes=recipes,
+            keys=_texts(found["keys"]),
+            sources=_texts(found["sources"]),
+            created=_read(float, found["created"], "created"),
+            updated=_read(float, found["updated"], "updated"),
+        )
+    except KeyError as missing:
+        reason = f"it has no {missing}"
+    except (_Unfit, DvidError) as unfit:
+        reason = str(unfit)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        reason = "it is not the JSON of a run"
+    raise StorageError(
+        f"the run file `{path}` cannot be read: {reason}",
+        hint="remove the file, or move it away; other runs do not need it",
+    )
+
+
+def _texts(found: Any) -> dict[str, str]:
+    return {name: _read(str, text, f"`{name}`") for name, text in found.items()}
+
+
+def _made(found: Any) -> Made:
+    recipe = _read(Sample, found["recipe"], "the recipe")
+    return Made(
+        recipe=recipe, key=_read(str, found["key"], "key"), path=_read(str, found["path"], "path")
+    )
+
+
+def _slug(stem: str) -> str:
+    """The stem as a safe file name; empty if nothing of it is left."""
+    text = unicodedata.normalize("NFC", stem)
+    kept = "".join(c if c in "_." or unicodedata.category(c)[0] in "LMN" else "-" for c in text)
+    return _cut(re.sub("-{2,}", "-", kept).strip("-."), _LONGEST)
+
+
+def _cut(name: str, size: int) -> str:
+    return name.encode()[:size].decode(errors="ignore").rstrip("-.")
+
+
+def _fits(name: str) -> bool:
+    return bool(name) and name == _slug(name) and name.casefold().split(".")[0] not in _RESERVED
+
+
+def _has(run: Run, prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in run.keys.values())
+
+
+def _real(path: str, cwd: "str | Path") -> str:
+    return os.path.realpath(Path(cwd) / Path(path).expanduser())
+
+
+def _quoted(name: str) -> str:
+    import shlex
+
+    return shlex.quote(name)
+
+
+def _unknown(name: str) -> MissingError:
+    return MissingError(f"no run named `{name}`", hint="`dvid runs` lists them")
+
+
+def _unwritten(path: Path, refused: OSError) -> StorageError:
+    return StorageError(
+        f"the run file `{path}` cannot be written: {refused.strerror}",
+        hint="`DVID_STATE_DIR` names another folder for runs",
+    )

@@ -1,0 +1,59 @@
+"""DDIM inversion of the clip on the tuned network, with a report of how well it gives it back."""
+
+import logging
+from functools import partial
+
+import torch
+from safetensors.torch import save_file
+
+from dvcli.core import ddim, metrics, unet
+from dvcli.models import latents
+from dvcli.recipes import Invert
+from dvcli.stages import Work, network, preflight
+
+STAGE = Invert.stage
+POOR = 30.0  # dB, against the VAE's own reconstruction
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def build(recipe: Invert, work: Work) -> None:
+    """Write `latents` (x_T), with `trajectory` every step's too; the info carries `psnr` in dB."""
+    runtime = work.runtime
+    base = recipe.tuned.base
+    x0 = network.read_latents(work.inputs["tuned"], "latents", runtime)
+    plan = network.schedule(base, recipe.steps, runtime)
+    depth = network.condition(work.inputs.get("depth"), x0, recipe.tuned.normalise)
+    text = network.embedding(base, recipe.prompt, recipe.dtype, STAGE, runtime)
+    preflight.sample(base, x0, text, recipe.dtype, runtime)
+    net = network.tuned(recipe.tuned, work.inputs["tuned"], recipe.dtype, STAGE, runtime)
+    denoise = unet.bind(net, text, depth, schedule=plan)
+
+    path = [x0]
+    with runtime.progress.task("invert", recipe.steps) as task:
+        for x in ddim.invert(denoise, x0, plan, refine=recipe.refine):
+            path.append(x)
+            task.advance()
+            runtime.stop.check(kept="the tuning is kept")
+    network.write_latents(work.out, path[-1])
+    if recipe.trajectory:
+        whole = torch.stack([x.detach().float().cpu() for x in path])
+        work.out.write("trajectory", partial(save_file, {"trajectory": whole}))
+
+    back = path[-1]
+    with runtime.progress.task("reconstruct", recipe.steps) as task:
+        for x in ddim.sample(denoise, path[-1], plan):
+            back = x
+            task.advance()
+            runtime.stop.check(kept="the tuning is kept")
+    vae = network.autoencoder(base, recipe.dtype, STAGE, runtime)
+    chunk = runtime.frame_chunk
+    ours, best = latents.decode(vae, back, chunk), latents.decode(vae, x0, chunk)
+    psnr = metrics.psnr(ours.float(), best.float(), peak=255.0)
+    work.out.info.update(psnr=round(psnr, 3), steps=recipe.steps)
+    if psnr < POOR:
+        log.warning(
+            "the inversion gives the clip back at only %.1f dB; `dvid invert --refine 1` or more"
+            " steps bring it closer",
+            psnr,
+        )

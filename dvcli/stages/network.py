@@ -1,0 +1,124 @@
+"""What tuning, inversion and sampling share: the loaded network, its text, its depth condition.
+
+Every model goes over the runtime's shelf, so that many prompts cost one load.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dvcli.core import ddim, depth, unet
+from dvcli.errors import InputError
+from dvcli.models import load, text
+from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
+from dvcli.runtime import Runtime
+from dvcli.store import Artifact, Draft
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def untuned(base: Base, dtype: DType, seed: int, runtime: Runtime) -> Any:
+    """The checkpoint's U-Net, inflated; its temporal layers, drawn from `seed`, do nothing yet."""
+    network = load.unet(runtime.locate(base.unet), dtype, runtime.device)
+    return unet.inflate(network, torch.Generator().manual_seed(seed))
+
+
+def tuned(recipe: Tune, artifact: Artifact, dtype: DType, stage: str, runtime: Runtime) -> Any:
+    """The U-Net with the deltas of a tuning; `InputError` when they belong to another base."""
+
+    def make() -> Any:
+        network = untuned(recipe.base, dtype, recipe.seed, runtime)
+        unet.load_deltas(network, read_deltas(artifact.path("deltas"), recipe.base))
+        return network.requires_grad_(False).eval()
+
+    return runtime.shelf.get(stage, ("unet", recipe.base.unet, dtype, artifact.digest), make)
+
+
+def embedding(
+    base: Base, prompt: str, dtype: DType, stage: str, runtime: Runtime
+) -> Float[Tensor, "l d"]:
+    """The prompt's text embedding, as the checkpoint's own pipeline makes it."""
+    tokenizer, encoder = runtime.shelf.get(
+        stage,
+        ("text", base.text_encoder, dtype),
+        lambda: (
+            load.tokenizer(runtime.locate(base.tokenizer)),
+            load.text_encoder(runtime.locate(base.text_encoder), dtype, runtime.device),
+        ),
+    )
+    return text.embed(tokenizer, encoder, prompt)
+
+
+def autoencoder(base: Base, dtype: DType, stage: str, runtime: Runtime) -> Any:
+    """The checkpoint's VAE."""
+    return runtime.shelf.get(
+        stage,
+        ("vae", base.vae, dtype),
+        lambda: load.vae(runtime.locate(base.vae), dtype, runtime.device),
+    )
+
+
+def schedule(base: Base, steps: int, runtime: Runtime) -> ddim.Schedule:
+    """The checkpoint's own noise schedule at that many steps."""
+    return ddim.schedule(load.scheduler_config(runtime.locate(base.scheduler)), steps)
+
+
+def read_latents(artifact: Artifact, name: str, runtime: Runtime) -> Float[Tensor, "f c h w"]:
+    """Latents out of an artifact, in float32 on the device of the work."""
+    return load_file(artifact.path(name))["latents"].to(runtime.device, torch.float32)
+
+
+def write_latents(out: Draft, x: Float[Tensor, "f c h w"]) -> None:
+    """Write `latents` into an artifact."""
+    out.write("latents", partial(save_file, {"latents": x.detach().float().cpu().contiguous()}))
+
+
+def condition(
+    artifact: Artifact | None,
+    like: Float[Tensor, "f c h w"],
+    normalise: Normalise,
+    controls: Controls | None = None,
+    other: Artifact | None = None,
+) -> Float[Tensor, "f 1 h w"] | None:
+    """The depth condition for latents of that shape; None for a base without depth."""
+    if artifact is None:
+        return None
+    size = (like.shape[2], like.shape[3])
+    blend = None if other is None else load_file(other.path("disparity"))["disparity"]
+    return depth.to_condition(
+        load_file(artifact.path("disparity"))["disparity"],
+        size,
+        normalise,
+        Controls() if controls is None else controls,
+        blend,
+    ).to(like.device)
+
+
+def write_deltas(out: Draft, tensors: Mapping[str, Tensor], base: Base) -> None:
+    """Write `deltas`, the trained tensors, with the identity of the base they belong to."""
+    whole = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    note = {"dvid": json.dumps({"base": asdict(base)}, sort_keys=True)}
+    out.write("deltas", lambda path: save_file(whole, path, metadata=note))
+
+
+def read_deltas(path: Path, base: Base) -> dict[str, Tensor]:
+    """The trained tensors of a file, if it was trained on this base's U-Net."""
+    with safe_open(path, framework="pt") as file:
+        note = json.loads((file.metadata() or {}).get("dvid", "{}"))
+        trained_on: Digest | None = note.get("base", {}).get("unet")
+        if trained_on != base.unet:
+            raise InputError(
+                f"these deltas were tuned on another base, U-Net {str(trained_on)[:12]}"
+                f" and not {base.unet[:12]}",
+                hint="`dvid tune` the clip on this base",
+            )
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,0 +1,97 @@
+"""Does it fit? An estimate of peak memory against what the device has free, before heavy work."""
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psutil
+import torch
+from diffusers import UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor
+
+from dvcli.core import memory, unet
+from dvcli.errors import MEMORY_LEVERS, ResourceError
+from dvcli.recipes import Base, DType
+from dvcli.runtime import Runtime
+from dvcli.stages import network
+
+Latents: TypeAlias = Float[Tensor, "f c h w"]
+Text: TypeAlias = Float[Tensor, "l d"]
+
+CGROUP = Path("/sys/fs/cgroup")
+GIB = 2**30
+SLACK = 1.1  # kernels' workspaces and fragmentation, which the estimate leaves out
+
+
+def recompute(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> bool:
+    """Whether tuning must recompute activations to fit; `ResourceError` when it cannot at all.
+
+    `x0` and `text` are the latents and the prompt's embedding to tune on.
+    """
+    free = available(runtime)
+    net = _skeleton(base, runtime)
+    need = 0
+    for checkpointed in {"on": (True,), "off": (False,), "auto": (False, True)}[
+        runtime.checkpoint_grad
+    ]:
+        need = memory.tuning_bytes(
+            net,
+            frames=len(x0),
+            size=(x0.shape[1], x0.shape[2], x0.shape[3]),
+            tokens=len(text),
+            dtype=network.DTYPES[dtype],
+            checkpointed=checkpointed,
+        )
+        if need * SLACK <= free:
+            return checkpointed
+    raise _too_little("tuning", need, free, runtime)
+
+
+def sample(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> None:
+    """Raise `ResourceError` when a call of the network would not fit."""
+    free = available(runtime)
+    need = memory.sampling_bytes(
+        _skeleton(base, runtime),
+        frames=len(x0),
+        size=(x0.shape[1], x0.shape[2], x0.shape[3]),
+        tokens=len(text),
+        dtype=network.DTYPES[dtype],
+    )
+    if need * SLACK > free:
+        raise _too_little("sampling", need, free, runtime)
+
+
+def available(runtime: Runtime) -> int:
+    """Bytes that the device has free, or that the user says it has."""
+    if runtime.memory_limit is not None:
+        return runtime.memory_limit
+    if runtime.device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(torch.device(runtime.device))[0])
+    if runtime.device == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return min(int(psutil.virtual_memory().available), _cgroup_free())
+
+
+def _cgroup_free() -> int:
+    """What a container's own limit leaves, which the machine's free memory does not show."""
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return 2**62
+    return 2**62 if limit == "max" else max(int(limit) - used, 0)
+
+
+def _skeleton(base: Base, runtime: Runtime) -> Any:
+    """The inflated network without any weights."""
+    config = UNet2DConditionModel.load_config(runtime.locate(base.unet))
+    with torch.device("meta"):
+        return unet.inflate(UNet2DConditionModel.from_config(config), torch.Generator())
+
+
+def _too_little(doing: str, need: int, free: int, runtime: Runtime) -> ResourceError:
+    return ResourceError(
+        f"{doing} needs about {need * SLACK / GIB:.1f} GiB on `{runtime.device}`,"
+        f" which has {free / GIB:.1f} GiB free",
+        hint=MEMORY_LEVERS,
+    )

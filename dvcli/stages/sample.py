@@ -1,0 +1,58 @@
+"""A new clip: DDIM from the inverted latent under an edited prompt, with guidance and depth."""
+
+import torch
+
+from dvcli.core import ddim, unet
+from dvcli.core import depth as depth_map
+from dvcli.models import latents
+from dvcli.recipes import Sample
+from dvcli.stages import Work, network, preflight
+from dvcli.video import frames as frame_file
+
+STAGE = Sample.stage
+
+
+@torch.no_grad()
+def build(recipe: Sample, work: Work) -> None:
+    """Write `frames`: uint8 RGB `[f H W 3]`."""
+    runtime = work.runtime
+    base = recipe.inverted.tuned.base
+    noise = torch.Generator().manual_seed(recipe.seed)
+    clip = network.read_latents(work.inputs["tuned"], "latents", runtime)
+    if recipe.start == "noise":
+        x = torch.randn(clip.shape, generator=noise).to(clip.device)
+    else:
+        x = network.read_latents(work.inputs["inverted"], "latents", runtime)
+    plan = network.schedule(base, recipe.inverted.steps, runtime)
+    denoise = _denoiser(recipe, work, clip, plan)
+    with runtime.progress.task("sample", recipe.inverted.steps) as task:
+        for step in ddim.sample(denoise, x, plan, eta=recipe.eta, generator=noise):
+            x = step
+            task.advance()
+            runtime.stop.check(kept="the inversion is kept")
+    vae = network.autoencoder(base, recipe.dtype, STAGE, runtime)
+    frames = latents.decode(vae, x, runtime.frame_chunk)
+    work.out.write("frames", lambda path: frame_file.save(path, frames.cpu().numpy()))
+    count, height, width, _ = frames.shape
+    work.out.info.update(frames=count, size=[width, height])
+
+
+def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedule) -> ddim.Denoiser:
+    """Guidance over the edited prompt and the negative one; both see depth while it acts."""
+    runtime, tuned = work.runtime, recipe.inverted.tuned
+    prompts = (recipe.prompt, recipe.negative)
+    words = [network.embedding(tuned.base, p, recipe.dtype, STAGE, runtime) for p in prompts]
+    preflight.sample(tuned.base, clip, words[0], recipe.dtype, runtime)
+    net = network.tuned(tuned, work.inputs["tuned"], recipe.dtype, STAGE, runtime)
+    depth = network.condition(
+        work.inputs.get("depth"), clip, tuned.normalise, recipe.controls, work.inputs.get("blend")
+    )
+
+    def under(text: torch.Tensor) -> ddim.Denoiser:
+        seeing = unet.bind(net, text, depth, schedule=plan)
+        if depth is None:
+            return seeing
+        blind = unet.bind(net, text, torch.zeros_like(depth), schedule=plan)
+        return depth_map.fade_depth(seeing, blind, plan, recipe.controls.active)
+
+    return ddim.guide(under(words[0]), under(words[-1]), recipe.guidance)

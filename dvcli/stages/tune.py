@@ -1,0 +1,104 @@
+"""One-shot tuning of the attention's query projections and temporal layers on one clip."""
+
+import logging
+import time
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+from dvcli.core import tuning, unet
+from dvcli.models import latents
+from dvcli.recipes import Tune
+from dvcli.stages import Work, network, preflight
+from dvcli.store import Partial
+from dvcli.video import frames as frame_file
+
+STAGE = Tune.stage
+log = logging.getLogger(__name__)
+
+
+def build(recipe: Tune, work: Work) -> None:
+    """Write `latents` (the clip, encoded once) and `deltas` (the trained tensors, none untuned).
+
+    Goes on from the newest intact checkpoint of an earlier, interrupted run of the same recipe.
+    """
+    runtime = work.runtime
+    x0 = _encode(recipe, work)
+    network.write_latents(work.out, x0)
+    if recipe.steps == 0:
+        network.write_deltas(work.out, {}, recipe.base)
+        return
+    text = network.embedding(recipe.base, recipe.prompt, recipe.dtype, STAGE, runtime)
+    runtime.shelf.drop(("text", recipe.base.text_encoder, recipe.dtype))
+    depth = network.condition(work.inputs.get("depth"), x0, recipe.normalise)
+    recompute = preflight.recompute(recipe.base, x0, text, recipe.dtype, runtime)
+    net = network.untuned(recipe.base, recipe.dtype, recipe.seed, runtime)
+    tuning.checkpoint_gradients(net, recompute)
+    _train(recipe, work, net, x0, depth, text)
+    network.write_deltas(work.out, unet.deltas(net), recipe.base)
+
+
+def _encode(recipe: Tune, work: Work) -> torch.Tensor:
+    runtime = work.runtime
+    frames = torch.from_numpy(frame_file.load(work.inputs["frames"].path("frames")))
+    vae = network.autoencoder(recipe.base, recipe.dtype, STAGE, runtime)
+    x0 = latents.encode(vae, frames, runtime.frame_chunk)
+    runtime.shelf.drop(("vae", recipe.base.vae, recipe.dtype))
+    return x0
+
+
+def _train(
+    recipe: Tune,
+    work: Work,
+    net: UNet2DConditionModel,
+    x0: torch.Tensor,
+    depth: torch.Tensor | None,
+    text: torch.Tensor,
+) -> None:
+    """Train in place, from the newest intact checkpoint, keeping one every so often."""
+    start, done = _resume(work.partial)
+    if done:
+        log.info("going on from step %d", done)
+    steps = tuning.train(
+        net,
+        x0,
+        depth,
+        text,
+        network.schedule(recipe.base, 1, work.runtime),
+        steps=recipe.steps,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        grad_clip=recipe.grad_clip,
+        temporal_weight=recipe.temporal_weight,
+        temporal_target=recipe.temporal_target,
+        seed=recipe.seed,
+        start=start,
+    )
+    losses: list[float] = []
+    saved = time.monotonic()
+    with work.runtime.progress.task("tune", recipe.steps, done) as task:
+        for step in steps:
+            losses.append(step.loss)
+            task.advance(loss=step.loss)
+            stopping = work.runtime.stop.signal is not None and step.index < recipe.steps
+            due = time.monotonic() - saved >= work.runtime.checkpoint_seconds
+            if (stopping or due) and step.index < recipe.steps:
+                _keep(work.partial, step)
+                saved = time.monotonic()
+            if stopping:
+                work.runtime.stop.check(kept=f"step {step.index} of {recipe.steps} is kept")
+    work.out.info.update(steps=recipe.steps, last_loss=losses[-1] if losses else None)
+
+
+def _keep(partial: Partial, step: tuning.Step) -> None:
+    state = step.state()
+    partial.save(f"step-{step.index:07d}.safetensors", lambda path: save_file(state, path))
+
+
+def _resume(partial: Partial) -> tuple[tuning.State | None, int]:
+    """The newest intact state and its step, or nothing."""
+    for _, path in partial.intact():
+        state = load_file(path)
+        return state, int(state["step"])
+    return None, 0

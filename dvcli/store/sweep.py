@@ -1,0 +1,205 @@
+"""What may go from the store, and how it goes while others publish.
+
+How a collection and a publication meet: whatever goes is first moved to `tmp/` and looked at again.
+A record or object that was used meanwhile goes back, and so does every object that a record names
+by then. A publication, having written its record, looks whether all its objects are there and puts
+its own copy in where one is not. One of the two always comes second and sees the other.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvcli.errors import StorageError, UsageError
+from dvcli.store import disk, listing, locks
+from dvcli.store.listing import Entry
+
+if TYPE_CHECKING:
+    from dvcli.store.store import Store
+
+_STALE = 7 * 24 * 3600.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a collection removed, or would remove; sizes in bytes of objects.
+
+    `swept` counts the leftovers: of killed processes, stale checkpoints, objects that no record
+    names, quarantine. `after > limit` says that what must be kept is more than the limit.
+    """
+
+    removed: tuple[Entry, ...]
+    kept: int
+    swept: int
+    freed: int
+    before: int
+    after: int
+    limit: float
+
+
+def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_run: bool) -> Sweep:
+    """What went: least recently used first until the objects are within `limit` bytes.
+
+    Pinned, in `roots`, or used within the last `grace` seconds stays. Leftovers go in any case:
+    files in `tmp/` and quarantine older than that, checkpoints of seven days that nobody works on,
+    objects that no record names.
+    """
+    now = time.time()
+
+    def old(path: Path) -> bool:
+        return now - disk.modified(path) > grace
+
+    sizes = listing.object_sizes(store)
+    everything = listing.entries(store)
+    uses = _uses(everything)
+    uses.update(listing.named_elsewhere(store))
+    total = before = sum(sizes.values())
+    victims: list[Entry] = []
+    orphans = {sha for sha in sizes if sha not in uses and old(store.object_path(sha))}
+    total -= sum(sizes[sha] for sha in orphans)
+    for entry in reversed(everything):
+        if total <= limit:
+            break
+        if entry.pinned or entry.key in roots or now - entry.used <= grace:
+            continue
+        victims.append(entry)
+        for sha in _contents(entry):
+            uses[sha] -= 1
+            if not uses[sha]:
+                orphans.add(sha)
+                total -= sizes.get(sha, 0)
+    leftovers = list(_leftovers(store, now, grace))
+    if not dry_run:
+        with store.lock("gc"):
+            gone = _remove(store, victims, orphans, unless_younger=now - grace)
+            for path in leftovers:
+                disk.discard(path)
+            _sweep_locks(store, now)
+        victims = [entry for entry in victims if entry.key in gone]
+        total = before - sum(sizes.get(sha, 0) for sha in gone)
+    return Sweep(
+        removed=tuple(victims),
+        kept=len(everything) - len(victims),
+        swept=len(leftovers) + len(orphans - {s for e in victims for s in _contents(e)}),
+        freed=before - total,
+        before=before,
+        after=total,
+        limit=limit,
+    )
+
+
+def rm(store: "Store", prefix: str) -> Entry:
+    """The artifact of the one key that begins with `prefix`: it and what only it needed is gone."""
+    everything = listing.entries(store)
+    key = listing.one(prefix, (path.stem for path in listing.record_paths(store)))
+    found = [entry for entry in everything if entry.key == key]
+    if not found:
+        store.quarantine(store.record_path(key))
+        raise StorageError(f"the record {key[:12]} is damaged; it was moved to quarantine")
+    if found[0].pinned:
+        raise UsageError(f"{key[:12]} is pinned", hint="unpin it first")
+    uses = _uses(everything)
+    uses.update(listing.named_elsewhere(store))
+    lonely = {sha for sha in _contents(found[0]) if uses[sha] == 1}
+    with store.lock("gc"):
+        gone = _remove(store, found, lonely, unless_younger=None)
+    if key not in gone:
+        raise StorageError(f"{key[:12]} could not be removed from `{store.root}`")
+    return found[0]
+
+
+def _uses(listed: Iterable[Entry]) -> Counter[str]:
+    return Counter(sha for entry in listed for sha in _contents(entry))
+
+
+def _contents(entry: Entry) -> set[str]:
+    return {output.sha256 for output in entry.outputs.values()}
+
+
+def _remove(
+    store: "Store", victims: list[Entry], orphans: set[str], *, unless_younger: float | None
+) -> set[str]:
+    """Keys and contents that are gone for good."""
+    gone: set[str] = set()
+    for entry in victims:
+        path = store.record_path(entry.key)
+        away = _take(store, path)
+        if away is None:
+            continue
+        if unless_younger is not None and disk.modified(away) > unless_younger:
+            _give_back(away, path)
+            continue
+        disk.discard(away)
+        gone.add(entry.key)
+    taken: dict[str, Path] = {}
+    for sha in orphans:
+        away = _take(store, store.object_path(sha))
+        if away is not None:
+            taken[sha] = away
+    still = {*_uses(listing.entries(store)), *listing.named_elsewhere(store)}
+    for sha, away in taken.items():
+        young = unless_younger is not None and disk.modified(away) > unless_younger
+        if sha in still or young:
+            _give_back(away, store.object_path(sha))
+            continue
+        disk.discard(away)
+        gone.add(sha)
+    return gone
+
+
+def _take(store: "Store", path: Path) -> Path | None:
+    away = store.home / "tmp" / disk.unique(path.name)
+    try:
+        disk.folder(away.parent)
+        path.rename(away)
+    except FileNotFoundError:
+        return None
+    except OSError as refused:
+        raise StorageError(f"`{path}` cannot be removed: {refused.strerror}") from refused
+    return away
+
+
+def _give_back(away: Path, path: Path) -> None:
+    try:
+        # A publication may have put its own there already; for an object that is the same bytes,
+        # and a record that is there is the newer one.
+        if path.exists():
+            disk.discard(away)
+        else:
+            away.rename(path)
+    except OSError as refused:
+        _log.warning("`%s` could not be put back: %s", path, refused.strerror)
+
+
+def _leftovers(store: "Store", now: float, grace: float) -> Iterator[Path]:
+    for path in listing.listed(store.home / "tmp"):
+        if now - disk.modified(path) > grace and not _worked_in(path, now):
+            yield path
+    for path in listing.listed(store.home / "quarantine"):
+        if now - disk.modified(path) > grace:
+            yield path
+    for path in listing.listed(store.home / "partial"):
+        newest = max([disk.modified(path), *map(disk.modified, listing.listed(path))])
+        if now - newest > _STALE and not locks.held(store.home / "locks" / f"{path.name}.lock"):
+            yield path
+
+
+def _worked_in(path: Path, now: float) -> bool:
+    if not path.is_dir():
+        return False
+    if not (path / ".lock").exists():
+        return (
+            now - disk.modified(path) <= _STALE
+        )  # a draft where no lock works: only its age can tell
+    return locks.held(path / ".lock")
+
+
+def _sweep_locks(store: "Store", now: float) -> None:
+    for path in listing.listed(store.home / "locks"):
+        if now - disk.modified(path) > _STALE and not locks.held(path):
+            disk.discard(path)

@@ -1,0 +1,83 @@
+"""Styles: named words appended to a prompt, those that ship and the user's own in one TOML file."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvcli.errors import InputError, UsageError
+
+FIELDS = ("prompt", "negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """What a style adds: `prompt` to the prompt, `negative` to the negative prompt."""
+
+    name: str
+    prompt: str
+    negative: str = ""
+    origin: Path | None = None
+
+    def apply(self, prompt: str, negative: str) -> tuple[str, str]:
+        """The prompt and the negative prompt in this style."""
+        return _join(prompt, self.prompt), _join(negative, self.negative)
+
+
+def styles_path() -> Path:
+    """Where the user's own styles are read from, whether or not the file exists."""
+    if configured := os.environ.get("DVID_STYLES"):
+        return Path(configured)
+    import platformdirs
+
+    return platformdirs.user_config_path("dvid") / "styles.toml"
+
+
+def load_styles() -> dict[str, Style]:
+    """Every style by name; the user's file adds to those that ship and may replace them."""
+    shipped = _read(Path(__file__).with_name("styles.toml"), origin=None)
+    own = styles_path()
+    return shipped | (_read(own, origin=own) if own.exists() else {})
+
+
+def find_style(name: str) -> Style:
+    """The style of that name; a usage error with the nearest names when there is none."""
+    styles = load_styles()
+    if name in styles:
+        return styles[name]
+    near = difflib.get_close_matches(name, styles, n=1)
+    raise UsageError(
+        f"no style named `{name}`" + (f", did you mean `{near[0]}`?" if near else ""),
+        hint=f"`dvid styles` lists them; your own go into `{styles_path()}`",
+    )
+
+
+def _read(path: Path, *, origin: Path | None) -> dict[str, Style]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"the styles file `{path}` cannot be read: {error}") from error
+    return {name: _style(name, words, path, origin) for name, words in table.items()}
+
+
+def _style(name: str, words: object, path: Path, origin: Path | None) -> Style:
+    if not isinstance(words, Mapping):
+        raise InputError(
+            f"`{name}` in `{path}` is no table", hint=f'write [{name}] and prompt = "…" under it'
+        )
+    for key, value in words.items():
+        if key not in FIELDS:
+            raise InputError(f"`{name}.{key}` in `{path}` is unknown", hint="prompt or negative")
+        if not isinstance(value, str):
+            raise InputError(f"`{name}.{key}` in `{path}` is not text")
+    if not str(words.get("prompt", "")).strip():
+        raise InputError(f"`{name}` in `{path}` has no prompt words")
+    return Style(
+        name=name, prompt=words["prompt"], negative=words.get("negative", ""), origin=origin
+    )
+
+
+def _join(words: str, more: str) -> str:
+    return ", ".join(part for part in (words.strip(), more.strip()) if part)

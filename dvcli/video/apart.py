@@ -1,0 +1,118 @@
+"""Decoding in a process of its own, with limits: a stranger's file may hang, crash or swell.
+
+Nothing the child says is unpickled: it answers in JSON, and gives frames as a `.npy` file.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dvcli.errors import InputError, StorageError
+
+SECONDS = 900.0  # of wall-clock time for one clip
+MEMORY = 6 * 2**30  # bytes beyond what the decoder's libraries take themselves
+_LOG = logging.getLogger("dvcli.video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """The child's answer, and where it left frames if it was asked for any."""
+
+    answer: dict[str, Any]
+    frames: Path
+
+
+def ask(task: Mapping[str, object], path: Path) -> Reply:
+    """The answer to a task that gives no frames."""
+    with asked(task, path) as reply:
+        return reply
+
+
+@contextmanager
+def asked(task: Mapping[str, object], path: Path) -> Iterator[Reply]:
+    """Run a task of `dvcli.video.child` on `path`; the frames last as long as the `with` block.
+
+    However the child ends, what is raised is one `InputError` (or `StorageError` for a full disk).
+    """
+    with TemporaryDirectory(prefix="dvid-") as folder:
+        room = Path(folder)
+        verbose = _LOG.isEnabledFor(logging.DEBUG)
+        request = {**task, "memory": MEMORY, "seconds": SECONDS, "verbose": verbose}
+        (room / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        status = _run(room, path, verbose)
+        yield Reply(answer=_answer(room, path, status), frames=room / "frames.npy")
+
+
+def _run(room: Path, path: Path, verbose: bool) -> int:
+    import dvcli
+
+    home = str(Path(dvcli.__file__).parents[1])
+    known = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(known),
+        "OPENBLAS_NUM_THREADS": "1",  # each would reserve memory that the limit counts
+        "OMP_NUM_THREADS": "1",
+    }
+    try:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "dvcli.video.child", str(room)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if verbose else subprocess.DEVNULL,
+            env=environment,
+            timeout=SECONDS,
+            check=False,
+            # ^C is for the parent, which then ends the child.
+            process_group=0 if os.name == "posix" else None,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"reading `{path}` took longer than {SECONDS:g} s", hint="cut the clip shorter first"
+        ) from None
+
+
+def _answer(room: Path, path: Path, status: int) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads((room / "answer.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        answer = {"refusal": "crash"}
+    match answer.get("refusal"):
+        case None:
+            return answer
+        case "input":
+            raise InputError(answer["message"], hint=answer["hint"])
+        case "storage":
+            raise StorageError(answer["message"], hint="point `TMPDIR` at a disk with more room")
+        case "memory":
+            raise InputError(
+                f"reading `{path}` needs more than {MEMORY / 2**30:.3g} GiB of memory",
+                hint="scale the clip down first",
+            )
+        case _:
+            how = answer.get("message", _ending(status))
+            error = InputError(
+                f"reading `{path}` failed: {how}",
+                hint="convert it first, for example to H.264 in .mp4",
+            )
+            if "traceback" in answer:
+                error.add_note(answer["traceback"])
+            raise error
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"the decoder ended with status {status}"
+    try:
+        return f"the decoder ended with {signal.Signals(-status).name}"
+    except ValueError:
+        return f"the decoder ended with signal {-status}"

@@ -1,0 +1,78 @@
+"""What was asked of a clip, and which of its frames that means."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dvcli.errors import InputError
+from dvcli.recipes import Fit
+from dvcli.video.timeline import span, spread
+
+BYTES = 4 * 2**30  # of frames that one read may give
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The arguments of `read`, checked; `background` is red, green, blue."""
+
+    frames: int | None
+    size: tuple[int, int] | None
+    fit: Fit
+    start: float
+    end: float | None
+    stream: int | None
+    background: tuple[int, int, int]
+    tolerate_errors: bool
+
+
+def choose(path: Path, times: tuple[float, ...], choice: Choice, seconds: float) -> list[int]:
+    """The indices to take, ascending; `InputError` naming how many there are when too few."""
+    there = span(times, choice.start, choice.end)
+    until = "" if choice.end is None else f" to {choice.end:g} s"
+    ranged = choice.start > 0 or choice.end is not None
+    if not there:
+        raise InputError(
+            f"`{path}` has no frame from {choice.start:g} s{until}",
+            hint=f"it lasts {seconds:.2f} s",
+        )
+    if choice.frames is None:
+        return list(there)
+    if choice.frames > len(there):
+        count = f"{len(there)} frame{'s' if len(there) != 1 else ''}"
+        where = f" from {choice.start:g} s{until}" if ranged else ""
+        raise InputError(
+            f"`{path}` has {count}{where}, fewer than the {choice.frames} asked for",
+            hint=f"`--frames {len(there)}` takes them all",
+        )
+    part = times[there.start : there.stop]
+    return [there.start + index for index in spread(part, choice.frames)]
+
+
+class Sheet:
+    """The chosen frames as they arrive, written to a `.npy` file so that none stay in memory."""
+
+    def __init__(self, target: Path, path: Path) -> None:
+        self._target = target
+        self._path = path
+
+    def fill(self, count: int, frames: Iterator[UInt8[np.ndarray, "H W 3"]]) -> None:
+        """Write exactly `count` frames of one size, from the file's beginning."""
+        with self._target.open("wb") as file:
+            for number, frame in enumerate(frames):
+                if number == 0:
+                    if count * frame.nbytes > BYTES:
+                        raise InputError(
+                            f"{count} frames of {frame.shape[1]}×{frame.shape[0]} "
+                            f"from `{self._path}` would take more than {BYTES / 2**30:.0f} GiB",
+                            hint="ask for fewer frames with `--frames`, or a smaller `--size`",
+                        )
+                    header = {
+                        "descr": "|u1",
+                        "fortran_order": False,
+                        "shape": (count, *frame.shape),
+                    }
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(frame).tobytes())

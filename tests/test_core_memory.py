@@ -1,0 +1,158 @@
+"""The estimate of memory against a measured run, and what it must grow with."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from dvcli.core.memory import sampling_bytes, tuning_bytes
+from dvcli.core.unet import inflate, trainable
+
+ROOT = Path(__file__).parent.parent
+SHAPE = """
+shape = dict(
+    in_channels=5, out_channels=4, block_out_channels=(64, 128), attention_head_dim=(1, 2),
+    layers_per_block=1, cross_attention_dim=32, norm_num_groups=8, use_linear_projection=True,
+    down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+)
+"""
+
+
+def meta(**shape: object) -> UNet2DConditionModel:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**shape)
+    return inflate(unet, torch.Generator())
+
+
+def shaped() -> UNet2DConditionModel:
+    found: dict[str, dict[str, object]] = {}
+    exec(SHAPE, {}, found)
+    return meta(**found["shape"])
+
+
+def tuning(
+    unet: UNet2DConditionModel,
+    *,
+    frames: int = 4,
+    side: int = 16,
+    dtype: torch.dtype = torch.float32,
+    checkpointed: bool = False,
+) -> int:
+    return tuning_bytes(
+        unet,
+        frames=frames,
+        size=(4, side, side),
+        tokens=8,
+        dtype=dtype,
+        checkpointed=checkpointed,
+    )
+
+
+@pytest.mark.parametrize("checkpointed", [True, False])
+def test_the_estimate_for_tuning_is_within_a_quarter_of_the_memory_a_process_takes(
+    checkpointed: bool,
+) -> None:
+    measure = SHAPE + textwrap.dedent(
+        f"""
+        import resource, torch
+        torch.set_num_threads(1)
+        from diffusers import UNet2DConditionModel
+        from dvcli.core.ddim import schedule
+        from dvcli.core.tuning import checkpoint_gradients, train
+        from dvcli.core.unet import inflate
+
+        def run(side):
+            unet = inflate(UNet2DConditionModel(**shape).eval(), torch.Generator())
+            checkpoint_gradients(unet, {checkpointed})
+            for _ in train(
+                unet, torch.zeros(8, 4, side, side), torch.zeros(8, 1, side, side),
+                torch.zeros(8, 32), schedule({{}}, 1), steps=1, lr=1e-5, weight_decay=0.0,
+                grad_clip=1.0, temporal_weight=0.1, temporal_target="source", seed=1,
+            ):
+                pass
+
+        run(8)  # libraries load and allocate on first use
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        run(32)
+        print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+        """
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", measure],
+        capture_output=True,
+        text=True,
+        check=True,
+        # glibc then returns what is freed, so the figure is what lives and not how it is scattered.
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)},
+    )
+    measured = int(out.stdout)
+    estimate = tuning_bytes(
+        shaped(),
+        frames=8,
+        size=(4, 32, 32),
+        tokens=8,
+        dtype=torch.float32,
+        checkpointed=checkpointed,
+    )
+    assert estimate == pytest.approx(measured, rel=0.25)
+
+
+def test_checkpointing_takes_less_memory() -> None:
+    unet = shaped()
+    assert tuning(unet, checkpointed=True) < 0.7 * tuning(unet, checkpointed=False)
+
+
+def test_more_frames_and_larger_ones_take_more_memory() -> None:
+    unet = shaped()
+    assert tuning(unet, frames=4) < tuning(unet, frames=8) < tuning(unet, frames=8, side=32)
+
+
+def test_a_network_without_pixels_to_speak_of_takes_its_weights_gradients_and_moments() -> None:
+    unet = meta(
+        in_channels=5,
+        block_out_channels=(320, 640),
+        attention_head_dim=(5, 10),
+        cross_attention_dim=1024,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    every = sum(p.numel() for p in unet.parameters())
+    trained = sum(p.numel() for p in trainable(unet).values())
+    exact = 2 * (every - trained) + 4 * trained * 4
+    assert exact < tuning(unet, frames=1, side=2, dtype=torch.bfloat16) < 1.1 * exact
+    sampled = sampling_bytes(unet, frames=1, size=(4, 2, 2), tokens=8, dtype=torch.float32)
+    assert 4 * every < sampled < 1.05 * 4 * every
+
+
+def test_sampling_takes_less_than_tuning() -> None:
+    unet = shaped()
+    sampled = sampling_bytes(unet, frames=4, size=(4, 16, 16), tokens=8, dtype=torch.float32)
+    assert sampled < tuning(unet)
+
+
+def test_an_estimate_leaves_the_network_as_it_was() -> None:
+    unet = shaped()
+    wanted = {name for name, p in unet.named_parameters() if p.requires_grad}
+    tuning(unet, checkpointed=True)
+    assert not unet.is_gradient_checkpointing
+    assert {name for name, p in unet.named_parameters() if p.requires_grad} == wanted
+    assert all(p.is_meta and p.grad is None for p in unet.parameters())
+
+
+def test_a_network_with_and_without_depth_are_both_estimated() -> None:
+    unet = meta(
+        in_channels=4,
+        block_out_channels=(8, 8),
+        attention_head_dim=1,
+        cross_attention_dim=8,
+        norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    assert tuning(unet) > 0

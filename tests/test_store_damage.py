@@ -1,0 +1,289 @@
+"""Damage means making it again: never an exception, never wrong bytes."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvcli.errors import MissingError
+from dvcli.store import Artifact, Store, record
+from dvcli.store.keys import preimage
+
+FILES = {"frames": bytes(range(256)) * 2, "notes": b"[1, 2]"}
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def append(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def fold(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+HARMS = [flip, truncate, append, empty, fold, zero]
+
+
+def put(store: Store, n: int = 0, files: dict[str, bytes] = FILES) -> Artifact:
+    with store.draft(preimage("extract", 1, {"clip": "c" * 64}, {"n": n})) as draft:
+        for name, data in files.items():
+            draft.path(name).write_bytes(data)
+        return draft.publish()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "cache") as store:
+        yield store
+
+
+def quarantined(store: Store) -> int:
+    folder = store.home / "quarantine"
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["later process", "same process"])
+@pytest.mark.parametrize("harm", [*HARMS, remove])
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_damaged_object_is_a_miss_and_then_made_again(
+    store: Store,
+    name: str,
+    harm: Callable[[Path], None],
+    fresh: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = put(store)
+    path = made.path(name)
+    path.chmod(0o644)
+    harm(path)
+    reader = Store.open(store.root) if fresh else store
+    assert reader.get(made.key) is None
+    assert "damaged or missing; it is made again" in caplog.text
+    assert not path.exists()
+    assert quarantined(store) == (1 if harm is remove else 2)
+    again = put(reader)
+    got = Store.open(store.root).get(made.key)
+    assert got is not None
+    assert got.digest == again.digest == made.digest
+    assert {n: got.path(n).read_bytes() for n in got.outputs} == FILES
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_record_is_a_miss_and_then_made_again(
+    store: Store, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = put(store)
+    path = store.record_path(made.key)
+    path.chmod(0o644)
+    harm(path)
+    assert store.get(made.key) is None
+    assert "it is made again" in caplog.text
+    assert quarantined(store) == 1
+    put(store)
+    got = store.get(made.key)
+    assert got is not None
+    assert got.digest == made.digest
+
+
+def test_a_flip_of_any_bit_of_a_record_is_noticed(store: Store) -> None:
+    made = put(store)
+    whole = store.record_path(made.key).read_bytes()
+    assert record.unseal(whole, made.key)["key"] == made.key
+    for place in range(len(whole)):
+        for bit in range(8):
+            data = bytearray(whole)
+            data[place] ^= 1 << bit
+            with pytest.raises(record.Damaged):
+                record.unseal(bytes(data), made.key)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_whatever_lies_in_place_of_a_record_is_only_damaged(data: bytes) -> None:
+    with pytest.raises(record.Damaged):
+        record.unseal(data, "0" * 64)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"NaN", b'{"a":NaN}', b"9" * 5000, b"null"])
+def test_hostile_json_in_place_of_a_record_is_only_damaged(data: bytes) -> None:
+    with pytest.raises(record.Damaged):
+        record.unseal(data, "0" * 64)
+
+
+def test_the_record_of_another_key_does_not_answer(store: Store) -> None:
+    one, other = put(store, 1), put(store, 2, {"frames": b"other"})
+    path = store.record_path(one.key)
+    path.unlink()
+    path.write_bytes(store.record_path(other.key).read_bytes())
+    assert store.get(one.key) is None
+    assert store.get(other.key) is not None
+
+
+def test_a_change_that_hides_behind_the_old_time_is_noticed(store: Store) -> None:
+    path = put(store).path("frames")
+    before = path.stat()
+    path.chmod(0o644)
+    flip(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Store.open(store.root).get(store.entries()[0].key) is None
+
+
+def test_damage_while_an_artifact_is_in_hand_is_no_wrong_bytes(store: Store) -> None:
+    made = put(store)
+    path = made.path("frames")
+    path.chmod(0o644)
+    flip(path)
+    with pytest.raises(MissingError):
+        made.path("frames")
+
+
+@pytest.mark.parametrize("place", ["actions", "objects", "quarantine", "tmp", "locks", "partial"])
+def test_a_folder_of_the_store_that_is_a_file_is_no_exception(store: Store, place: str) -> None:
+    """The result is had, stored or not."""
+    import shutil
+
+    made = put(store)
+    shutil.rmtree(store.home / place, ignore_errors=True)
+    (store.home / place).write_bytes(b"")
+    path = made.path("notes") if place != "objects" else None
+    if path is not None and place == "quarantine":
+        path.chmod(0o644)
+        flip(path)
+    reader = Store.open(store.root)
+    with reader.lock(made.key):
+        got = reader.get(made.key)
+        if got is None:
+            got = put(reader)
+    assert {n: got.path(n).read_bytes() for n in got.outputs} == FILES
+    assert reader.partial(made.key).intact() == []
+    assert reader.entries() is not None
+
+
+def test_leftovers_of_a_killed_process_are_never_an_answer(store: Store) -> None:
+    made = put(store)
+    data = made.path("frames").read_bytes()
+    tmp = store.home / "tmp" / "killed"
+    tmp.mkdir()
+    (tmp / "frames").write_bytes(data[:100])
+    (store.home / "tmp" / f"0123-{made.key}.json").write_bytes(b"{}")
+    assert store.get(made.key) == made
+    assert store.verify().whole
+
+
+@pytest.mark.parametrize("step", ["objects", "record"])
+def test_a_process_killed_while_publishing_leaves_no_half_artifact(
+    store: Store, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    replace, seen = Path.replace, []
+
+    def die(source: Path, target: Path) -> Path:
+        seen.append(target)
+        if len(seen) == (2 if step == "objects" else 3):
+            raise Killed
+        return replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", die)
+        with pytest.raises(Killed):
+            put(store)
+    reader = Store.open(store.root)
+    assert reader.entries() == []
+    assert reader.verify().whole
+    assert {n: put(reader).path(n).read_bytes() for n in FILES} == FILES
+
+
+def test_an_unreadable_object_is_a_miss_with_a_warning(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = put(store)
+
+    def refuse(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("dvcli.store.memo.Memo.has", refuse)
+    assert store.get(made.key) is None
+    assert "cannot be read: Permission denied" in caplog.text
+    assert quarantined(store) == 0
+    with pytest.raises(MissingError):
+        made.path("frames")
+
+
+def test_verify_finds_what_is_damaged_even_where_a_hit_would_not_look(store: Store) -> None:
+    made = put(store)
+    path = made.path("frames")
+    flip_behind_the_memo(store, path)
+    assert store.get(made.key) is not None
+    read: list[int] = []
+    health = store.verify(seen=read.append)
+    assert not health.whole
+    assert {(d.path, d.repaired) for d in health.damaged} == {
+        (path, False),
+        (store.record_path(made.key), False),
+    }
+    assert (health.records, health.objects, health.bytes) == (1, 2, 518)
+    assert sorted(read) == [6, 512]
+    assert quarantined(store) == 0
+
+
+def flip_behind_the_memo(store: Store, path: Path) -> None:
+    sha256 = path.name
+    path.chmod(0o644)
+    flip(path)
+    store.memo.vouch(path, sha256)
+
+
+def test_repair_clears_away_what_is_damaged_and_nothing_else(store: Store) -> None:
+    whole, made = put(store, 1, {"notes": FILES["notes"]}), put(store, 2)
+    flip_behind_the_memo(store, made.path("frames"))
+    health = store.verify(repair=True)
+    assert [d.repaired for d in health.damaged] == [True, True]
+    assert store.verify().whole
+    assert store.get(made.key) is None
+    assert store.get(whole.key) == whole
+
+
+def test_verify_finds_records_that_are_damaged_or_not_their_own(store: Store) -> None:
+    one, other, late = put(store, 1), put(store, 2), put(store, 3)
+    altered = store.record_path(one.key)
+    altered.chmod(0o644)
+    altered.write_bytes(altered.read_bytes().replace(b'"extract"', b'"extracT"'))
+    forged = {k: v for k, v in other.record.items() if k != "check"}
+    forge(store, other.key, {**forged, "preimage": {**forged["preimage"], "version": 9}})
+    forge(store, late.key, {**forged, "schema": 2})
+    assert {(d.path.stem, d.problem) for d in store.verify().damaged} == {
+        (one.key, "is not what was written"),
+        (other.key, "does not have the key of its own pre-image"),
+    }
+
+
+def forge(store: Store, key: str, body: dict[str, object]) -> None:
+    path = store.record_path(key)
+    path.unlink()
+    path.write_bytes(record.seal(body))
