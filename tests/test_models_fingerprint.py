@@ -168,6 +168,18 @@ def test_an_estimator_in_a_checkpoint_and_by_itself_is_the_same(
     assert digests(tmp_path) == {"depth_estimator": digests(original)["depth_estimator"]}
 
 
+def test_of_an_estimator_alone_nothing_else_is_read(original: Path) -> None:
+    read: list[Path] = []
+
+    def noted(path: Path) -> str:
+        read.append(path)
+        return hashed(path)
+
+    found = checkpoint("x", original, noted, only=("depth_estimator",))
+    assert set(found.components) == {"depth_estimator"}
+    assert [path.parent.name for path in read] == ["depth_estimator"]
+
+
 def test_a_clip_is_one_component(tmp_path: Path) -> None:
     write_clip(tmp_path)
     before = digests(tmp_path)
@@ -236,6 +248,15 @@ def test_weights_in_the_hubs_cache_are_known_without_reading_them(
 def test_a_blob_that_is_not_named_by_its_sha256_is_read(original: Path, tmp_path: Path) -> None:
     snapshot = hub_copy(original, tmp_path, mark=lambda path: hashed(path)[:40])
     assert digests(snapshot) == digests(original)
+
+
+def test_a_name_like_a_sha256_is_believed_only_in_the_hubs_cache(
+    original: Path, copy: Path
+) -> None:
+    false = copy / "unet" / ("0" * 64)
+    (copy / UNET).rename(false)
+    (copy / UNET).symlink_to(false.name)
+    assert digests(copy) == digests(original)
 
 
 def test_the_checkpoint_itself_may_be_a_link(original: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Text, latents and disparity are those of diffusers' own pipeline on the same checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from checkpoints import edit_json, write_depth2img, write_estimator
+from checkpoints import edit_json, write_depth2img, write_estimator, write_tokenizer
 from diffusers import StableDiffusionDepth2ImgPipeline
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,19 @@ def test_a_tokenizer_in_one_file_counts_the_same(
     CLIPTokenizer.from_pretrained(base / "tokenizer").save_pretrained(tmp_path)
     assert not (tmp_path / "vocab.json").exists()
     assert tokens.count_tokens(tmp_path, prompt) == len(tokenizer(prompt).input_ids)
+
+
+def test_the_padding_mark_is_read_out_of_a_prompt_as_transformers_reads_it(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, pad="!")
+    with (tmp_path / "merges.txt").open("a") as merges:
+        merges.write("! !</w>\n")
+    words = json.loads((tmp_path / "vocab.json").read_text())
+    edit_json(tmp_path / "vocab.json", **{"!!</w>": len(words)})
+    theirs = len(load.tokenizer(tmp_path)("wow!! ??").input_ids)
+    assert tokens.count_tokens(tmp_path, "wow!! ??") == theirs
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        edit_json(tmp_path / file, pad_token="<|endoftext|>")
+    assert tokens.count_tokens(tmp_path, "wow!! ??") == theirs - 1
 
 
 # latents
@@ -242,21 +256,18 @@ def test_zoe_is_asked_without_the_border_it_would_add(frames: Tensor) -> None:
 
     from transformers import ZoeDepthConfig, ZoeDepthImageProcessorPil
 
-    seen: list[torch.Size] = []
-
     class Zoe:
         config = ZoeDepthConfig()
         device, dtype = torch.device("cpu"), torch.float32
 
         def __call__(self, pixels: Tensor) -> SimpleNamespace:
-            seen.append(pixels.shape)
             return SimpleNamespace(predicted_depth=pixels[:, 0].exp())
 
     processor = ZoeDepthImageProcessorPil(size={"height": 48, "width": 64}, ensure_multiple_of=16)
+    bare = processor(images=pictures(frames), do_pad=False, return_tensors="pt").pixel_values
     raw = disparity.estimate(processor, Zoe(), frames)
-    assert seen == [(3, 3, 48, 64)]
-    assert raw.shape == (3, 1, 48, 64)
-    assert disparity.is_distance(ZoeDepthConfig())
+    torch.testing.assert_close(raw, 1 / bare[:, :1].exp())
+    assert processor.do_pad
 
 
 def test_an_estimator_that_answers_nan_is_refused(frames: Tensor, base: Path) -> None:

@@ -82,6 +82,9 @@ class Hub:
         names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
         return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
 
+    def hf_hub_download(self, repo: str, name: str, *, revision: str | None) -> str:
+        return str(self.repositories[repo] / name)
+
     def snapshot_download(
         self, repo: str, *, revision: str | None, allow_patterns: list[str]
     ) -> str:
@@ -98,6 +101,7 @@ def hub(online: None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     def make(**repositories: Path) -> Hub:
         made = Hub({name.replace("__", "/"): path for name, path in repositories.items()}, cache)
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", staticmethod(made.model_info))
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", made.hf_hub_download)
         monkeypatch.setattr(huggingface_hub, "snapshot_download", made.snapshot_download)
         return made
 
@@ -333,6 +337,25 @@ def test_a_repository_of_pickles_is_refused_before_anything_is_fetched(
     with pytest.raises(InputError, match="pickle"):
         resolve.resolve("org/name")
     assert found.fetched == []
+
+
+def test_another_pipeline_is_refused_before_its_weights_are_fetched(
+    copy: Path, hub: Callable[..., Hub]
+) -> None:
+    edit_json(copy / "model_index.json", _class_name="StableDiffusionXLPipeline")
+    found = hub(org__name=copy)
+    with pytest.raises(InputError, match="StableDiffusionXLPipeline"):
+        resolve.resolve("org/name")
+    assert found.fetched == []
+
+
+def test_what_was_fetched_is_looked_at_before_it_is_believed(
+    copy: Path, hub: Callable[..., Hub]
+) -> None:
+    (copy / "scheduler" / "scheduler_config.json").unlink()
+    hub(org__name=copy)
+    with pytest.raises(InputError, match="scheduler"):
+        resolve.resolve("org/name")
 
 
 def test_a_repository_without_an_index_is_no_checkpoint(

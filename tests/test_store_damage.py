@@ -287,3 +287,26 @@ def forge(store: Store, key: str, body: dict[str, object]) -> None:
     path = store.record_path(key)
     path.unlink()
     path.write_bytes(record.seal(body))
+
+
+def test_verify_reads_on_past_what_cannot_be_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = put(store)
+    sizes = [path.stat().st_size for path in made.files.values()]
+    path = made.path("frames")
+    path.unlink()
+    path.mkdir()
+    problems = {d.path: d.problem for d in store.verify().damaged}
+    assert problems[path] == "cannot be read: Is a directory"
+    assert problems[store.record_path(made.key)] == "names `frames`, which is damaged or missing"
+    assert sizes == [512, 6]
+
+
+def test_a_folder_in_place_of_a_record_gives_way_to_it(store: Store) -> None:
+    made = put(store)
+    path = store.record_path(made.key)
+    path.unlink()
+    path.mkdir()
+    assert put(store) == store.get(made.key)
+    assert path.is_file()

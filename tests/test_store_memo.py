@@ -162,7 +162,7 @@ def refuse(*_: object) -> int:
 
 
 def test_a_missing_file_is_named(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="there is no file `.*gone.mp4`"):
+    with pytest.raises(MissingError, match=r"there is no file `.*gone\.mp4`"):
         store.digest_file(tmp_path / "gone.mp4")
 
 

@@ -49,12 +49,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The system's temporary folder, on another disk."""
     spare = tmp_path / "spare"
     spare.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(spare))
-    yield spare
+    return spare
 
 
 class Disk:
@@ -91,7 +91,7 @@ class Disk:
         if isinstance(place, bool):
             return False
         if isinstance(place, int) and Path(f"/proc/self/fd/{place}").is_symlink():
-            place = os.readlink(f"/proc/self/fd/{place}")
+            place = Path(f"/proc/self/fd/{place}").readlink()
         if not isinstance(place, str | os.PathLike):
             return False
         return str(place).startswith(self.root)
@@ -116,31 +116,30 @@ def test_wherever_the_disk_refuses_the_result_is_had_and_nothing_is_half_there(
     root: Path, spare: Path, disk: Disk, number: int, ever: bool
 ) -> None:
     """The refusing call goes through all those of a publication, one after the other."""
-    Store.open(root)
     refused = 0
     for first in range(1, 100):
-        with Store.open(root) as store:
+        with Store.open(root / str(first)) as store:
             with disk.patch.context() as patch:
-                Disk(root, patch).refuse(
+                faulty = Disk(root, patch)
+                faulty.refuse(
                     number, first=first, ever=ever, only=("mkdir", "replace", "fsync", "write")
                 )
                 made = put(store, first)
             assert contents(made) == FILES
             assert store.get(made.key) == made
-            later = Store.open(root)
+            later = Store.open(store.root)
             got = later.get(made.key)
-            assert got is None or contents(got) == FILES
+            assert contents(made if got is None else got) == FILES
+            assert got is not None or store.failures
             assert later.verify().whole
-            if not store.failures:
-                break
-            refused += 1
-            assert [failure.exit_code for failure in store.failures] == [6]
-            assert "could not store a result" in store.failures[0].message
+            refused += len(store.failures)
+            assert [failure.exit_code for failure in store.failures] in ([], [6])
         assert list(spare.iterdir()) == []
-    else:
-        pytest.fail("the disk never gave in")
-    assert refused >= 8
-    assert got is not None
+        if faulty.calls < first:
+            break
+    assert first > 15
+    assert refused >= 12
+    assert store.failures == []
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
@@ -223,11 +222,15 @@ def test_a_disk_with_next_to_no_room_is_not_written_to(
 def test_a_disk_full_while_writing_is_a_storage_error(root: Path, error: Exception) -> None:
     with Store.open(root) as store:
         with pytest.raises(StorageError, match="no room left") as raised, store.draft(asked()) as d:
-            d.path("frames").write_bytes(b"half")
-            raise error
+            fail(d.path("frames"), error)
         assert raised.value.exit_code == 6
         assert raised.value.__cause__ is error
         assert list((root / "v1/tmp").iterdir()) == []
+
+
+def fail(path: Path, error: Exception) -> None:
+    path.write_bytes(b"half")
+    raise error
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), InputError("No space left on device")])
@@ -312,7 +315,7 @@ def test_a_file_system_without_fsync_of_folders_is_good_enough(
     fsync = os.fsync
 
     def picky(fd: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{fd}"):
+        if Path(f"/proc/self/fd/{fd}").is_dir():
             raise OSError(errno.EINVAL, "Invalid argument")
         fsync(fd)
 

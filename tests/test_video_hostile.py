@@ -10,14 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from media import count_clip
+from PIL import Image
+
 from dvcli.errors import InputError
 from dvcli.video import apart
 from dvcli.video.digest import source_digest
 from dvcli.video.metadata import read_metadata
 from dvcli.video.probe import probe
 from dvcli.video.read import read
-from media import count_clip
-from PIL import Image
 
 
 def eight(path: Path) -> object:
@@ -34,7 +35,7 @@ DISGUISES = {
     "x.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{clip}\n#EXT-X-ENDLIST\n",
     "y.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{clip}\n#EXT-X-ENDLIST\n",
     "x.mpd": '<?xml version="1.0"?><MPD><Period><BaseURL>{clip}</BaseURL></Period></MPD>',
-    "x.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "x.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
 }
 
 
@@ -107,7 +108,9 @@ def wide(folder: Path, kind: str) -> Path:
     """A file whose header says 100,000 pixels across."""
     if kind == "png":
         path = folder / "x.png"
-        path.write_bytes(png_header(100_000, 100_000) + b"\0" * 100)
+        path.write_bytes(
+            png_header(100_000, 100_000) + struct.pack(">I", 99) + b"IDAT" + b"\0" * 99
+        )
     elif kind == "avi":
         path = count_clip(folder / "x.avi", 3, codec="rawvideo")
         data = path.read_bytes().replace(
@@ -152,7 +155,7 @@ def test_a_decoder_that_takes_too_long_is_stopped(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "SECONDS", 0.05)
-    with pytest.raises(InputError, match="took longer than 0.05 s"):
+    with pytest.raises(InputError, match=r"took longer than 0\.05 s"):
         eight(clip)
 
 
@@ -216,9 +219,10 @@ def test_flipped_bits_never_get_past_one_line(step: int, clip: Path, tmp_path: P
     path = tmp_path / "x.mp4"
     path.write_bytes(data)
     try:
-        read(path, frames=1, size=(32, 32), fit="crop", tolerate_errors=True)
+        said = str(read(path, frames=1, size=(32, 32), fit="crop", tolerate_errors=True).notes)
     except InputError as refusal:
-        assert "\n" not in refusal.message
+        said = refusal.message
+    assert "\n" not in said
 
 
 def test_the_module_that_names_clips_imports_nothing_heavy() -> None:

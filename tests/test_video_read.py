@@ -5,12 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media import (
+    count_clip,
+    every_frame,
+    images,
+    make_clip,
+    number_of,
+    numbered,
+    numbers_of,
+    real_clips,
+)
+
 from dvcli.errors import InputError, UsageError
 from dvcli.video import decode, picking
 from dvcli.video.choice import Choice
 from dvcli.video.probe import probe
 from dvcli.video.read import read
-from media import count_clip, images, make_clip, number_of, numbered, numbers_of, real_clips
 
 FAST = {"deadline": "realtime", "cpu-used": "8"}
 CONTAINERS: dict[str, dict[str, object]] = {
@@ -40,7 +50,7 @@ CONTAINERS: dict[str, dict[str, object]] = {
 
 
 def every(path: Path) -> list[int]:
-    return numbers_of(read(path, frames=None, size=None, fit="crop").frames)
+    return numbers_of(every_frame(path).frames)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -192,14 +202,14 @@ def test_a_folder_is_read_in_the_order_people_count(tmp_path: Path) -> None:
     folder = images(tmp_path / "f", ["1.png", "2.PNG", "10.jpg", "frame 011.webp"])
     (folder / "notes.txt").write_text("not an image")
     (folder / ".hidden.png").write_text("nor this")
-    picked = read(folder, frames=None, size=None, fit="crop")
+    picked = every_frame(folder)
     assert numbers_of(picked.frames) == [0, 1, 2, 3]
     assert (picked.source.kind, picked.source.frames) == ("folder", 4)
 
 
 def test_images_of_several_sizes_come_out_as_one(tmp_path: Path) -> None:
     folder = images(tmp_path / "f", ["1.png", "2.png"], [(96, 64), (192, 128)])
-    picked = read(folder, frames=None, size=None, fit="crop")
+    picked = every_frame(folder)
     assert picked.frames.shape == (2, 64, 96, 3)
     assert numbers_of(picked.frames) == [0, 1]
 

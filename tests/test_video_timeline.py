@@ -1,12 +1,14 @@
 """Which frames are chosen: plain numbers, no media."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from dvcli.video.timeline import Packet, evenly, from_packets, span, spread
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dvcli.video.timeline import Packet, evenly, from_packets, span, spread
 
 TICK = Fraction(1, 1000)
 
@@ -47,7 +49,7 @@ def test_any_clip_gives_distinct_ascending_frames_with_both_ends(
     assert len(chosen) == frames
     assert chosen[0] == 0
     assert chosen[-1] == len(times) - 1
-    assert all(a < b for a, b in zip(chosen, chosen[1:], strict=False))
+    assert all(a < b for a, b in pairwise(chosen))
 
 
 def test_at_a_varying_rate_the_points_are_even_in_time_not_in_number() -> None:

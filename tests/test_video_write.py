@@ -7,18 +7,18 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from media import count_clip, every_frame, numbered, numbers_of
+
 from dvcli.errors import InputError, StorageError, UsageError
 from dvcli.video import write as writing
 from dvcli.video.animate import durations
 from dvcli.video.frames import load, save
 from dvcli.video.framing import fit_to
-from dvcli.video.metadata import from_xmp, read_metadata, to_xmp
-from dvcli.video.probe import probe
+from dvcli.video.metadata import find_metadata, from_xmp, read_metadata, to_xmp
 from dvcli.video.read import read
 from dvcli.video.write import FORMATS, write
-from hypothesis import given
-from hypothesis import strategies as st
-from media import count_clip, numbered, numbers_of
 
 PATCHES = np.array(
     [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (128, 128, 128)], np.uint8
@@ -42,7 +42,7 @@ def count(frames: int) -> np.ndarray:
 def test_flat_colours_come_back(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
     write(path, np.stack([patches()] * 3), fps=8, metadata=None)
-    back = read(path, frames=None, size=None, fit="crop").frames[:, 24, 16::32].astype(int)
+    back = every_frame(path).frames[:, 24, 16::32].astype(int)
     tolerance = 2 if suffix in (".mp4", ".webm") else 0
     assert np.abs(back - PATCHES).max() <= tolerance
 
@@ -51,7 +51,7 @@ def test_flat_colours_come_back(suffix: str, tmp_path: Path) -> None:
 def test_count_order_and_rate_come_back(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
     write(path, count(9), fps=12.5, metadata=None)
-    picked = read(path, frames=None, size=None, fit="crop")
+    picked = every_frame(path)
     assert numbers_of(picked.frames) == list(range(9))
     assert picked.source.fps == 12.5
     assert picked.source.duration_s == pytest.approx(9 / 12.5)
@@ -60,44 +60,54 @@ def test_count_order_and_rate_come_back(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fps", [8.0, 24.0, 23.976, 30000 / 1001, 60.0])
 def test_the_rate_of_an_mp4_is_exact(fps: float, tmp_path: Path) -> None:
     write(tmp_path / "x.mp4", count(5), fps=fps, metadata=None)
-    assert probe(tmp_path / "x.mp4").fps == pytest.approx(fps, rel=1e-6)
+    assert every_frame(tmp_path / "x.mp4").source.fps == pytest.approx(fps, rel=1e-6)
 
 
 @pytest.mark.parametrize("suffix", MOVING)
 def test_a_frozen_clip_keeps_all_its_frames(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
     write(path, np.stack([numbered(5)] * 6), fps=10, metadata=None)
-    assert probe(path).frames == 6
+    assert every_frame(path).source.frames == 6
 
 
 @pytest.mark.parametrize("suffix", MOVING)
 def test_one_frame_is_a_clip(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
     write(path, count(1), fps=10, metadata=None)
-    assert probe(path).frames == 1
+    assert every_frame(path).source.frames == 1
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_the_same_frames_give_the_same_bytes(suffix: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)
-    for name in ("a", "b"):
-        write(tmp_path / f"{name}{suffix}", frames, fps=8, metadata=TEXT)
-    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    found = set()
+    for turn in range(6):
+        # An encoder that reads memory it did not write is found out by what was there before.
+        litter = [rng.integers(0, 256, size, np.uint8) for size in rng.integers(100, 99_999, 99)]
+        del litter
+        write(tmp_path / f"{turn}{suffix}", frames, fps=8, metadata=TEXT)
+        found.add((tmp_path / f"{turn}{suffix}").read_bytes())
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_provenance_comes_back_whole(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
     write(path, count(3), fps=8, metadata=TEXT)
-    assert read_metadata(path) == TEXT
+    assert find_metadata(path) == TEXT
+
+
+def test_provenance_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "x.mp4", count(2), fps=8, metadata=TEXT)
+    assert read_metadata(tmp_path / "x.mp4") == TEXT
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_no_provenance_leaves_none(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
     write(path, count(3), fps=8, metadata=None)
-    assert read_metadata(path) is None
+    assert find_metadata(path) is None
     assert b"dvid" not in path.read_bytes().lower()
 
 
@@ -133,7 +143,7 @@ def test_odd_sizes_are_kept_or_grow_by_one_repeated_edge(
     frames = np.zeros((2, 51, 33, 3), np.uint8)
     frames[:, :, 20:] = 255
     write(tmp_path / f"x{suffix}", frames, fps=8, metadata=None)
-    back = read(tmp_path / f"x{suffix}", frames=None, size=None, fit="crop").frames
+    back = every_frame(tmp_path / f"x{suffix}").frames
     assert back.shape == (2, size[1], size[0], 3)
     assert back[:, :, -1].min() > 240
 
@@ -182,7 +192,7 @@ def test_a_rate_that_is_none_is_a_usage_error(fps: float, tmp_path: Path) -> Non
 
 
 def test_an_unknown_suffix_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="`.mkv` is not a known format"):
+    with pytest.raises(UsageError, match=r"`\.mkv` is not a known format"):
         write(tmp_path / "x.mkv", count(2), fps=8, metadata=None)
 
 
@@ -234,12 +244,12 @@ def halves() -> np.ndarray:
 
 def test_crop_keeps_the_middle() -> None:
     fitted = fit_to(halves(), sar=Fraction(1), size=(20, 20), fit="crop", background=(0, 0, 0))
-    assert fitted.min() == 255
+    assert fitted[:, 2:-2].min() >= 253  # the filter sees a little of what was cropped
 
 
 def test_squash_keeps_everything_distorted() -> None:
     fitted = fit_to(halves(), sar=Fraction(1), size=(40, 40), fit="squash", background=(9, 9, 9))
-    assert fitted[:, :8].max() == 0
+    assert fitted[:, :6].max() == 0
     assert fitted[:, 14:26].min() == 255
 
 
@@ -247,7 +257,7 @@ def test_pad_keeps_everything_undistorted_on_the_background() -> None:
     fitted = fit_to(halves(), sar=Fraction(1), size=(40, 40), fit="pad", background=(9, 8, 7))
     assert (fitted[:10] == (9, 8, 7)).all()
     assert (fitted[30:] == (9, 8, 7)).all()
-    assert fitted[10:30, :8].max() == 0
+    assert fitted[10:30, :6].max() == 0
     assert fitted[10:30, 14:26].min() == 255
 
 

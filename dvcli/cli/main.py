@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from dvcli.cli.app import app
+from dvcli.cli.session import ReaderGone
 from dvcli.errors import MEMORY_LEVERS, DvidError, ResourceError
 
 HELP = {"-h", "--help", "--version", "--show-completion", "--install-completion"}
@@ -17,12 +18,11 @@ HELP = {"-h", "--help", "--version", "--show-completion", "--install-completion"
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing a person can fix shows a traceback."""
     try:
-        command = typer.main.get_command(app)
+        command: Any = typer.main.get_command(app)
+        configured = {} if HELP.intersection(argv) else _configured(command)
+        command, words, rest, configured = _descend(command, list(argv), configured)
         code = command.main(
-            list(argv),
-            prog_name="dvid",
-            standalone_mode=False,
-            default_map=None if HELP.intersection(argv) else _configured(command),
+            rest, prog_name=" ".join(words), standalone_mode=False, default_map=configured
         )
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -33,12 +33,32 @@ def main(argv: Sequence[str]) -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
-        # `| head` has read what it wanted; Python must not complain at exit about the closed pipe.
+    except ReaderGone:
+        # Python must not complain at exit about the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:  # noqa: BLE001  # a bug: kept whole in a file, one line shown
         return _bug(error)
+
+
+def _descend(
+    command: Any, argv: list[str], configured: dict[str, Any]
+) -> tuple[Any, list[str], list[str], dict[str, Any]]:
+    """(the verb's own command, its name in words, what is left of the line, its defaults).
+
+    Called through its group, a verb would wait for Typer to load pydantic for the group's options
+    before it shows as much as its help. Completion still starts from the top.
+    """
+    words = ["dvid"]
+    while "_DVID_COMPLETE" not in os.environ and argv[:1] and argv[0] in _children(command):
+        command = command.commands[argv[0]]
+        configured = configured.get(argv[0], {})
+        words.append(argv.pop(0))
+    return command, words, argv, configured
+
+
+def _children(command: Any) -> dict[str, Any]:
+    return getattr(command, "commands", {})
 
 
 def _configured(command: Any) -> dict[str, Any]:

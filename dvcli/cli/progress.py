@@ -64,6 +64,7 @@ class _Line:
         self._lines, self._name, self._total, self._done = lines, name, total, done
         self._begun = self._last = time.monotonic()
         self._first = self._last_done = done
+        lines.say(f"{name} {done}/{total}")
 
     def advance(self, steps: int = 1, **figures: float) -> None:
         self._done += steps

@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
+class ReaderGone(Exception):
+    """Whoever reads the results, such as `head`, has all it wanted."""
+
+
 @dataclass(kw_only=True)
 class Console:
     """The options of every verb, and the two streams it speaks on; use it as a context."""
@@ -75,8 +79,11 @@ class Console:
         """One result on stdout: the text, or with `--json` an object with the fields."""
         if self.json:
             text = json.dumps({"schema": 1, **fields}, ensure_ascii=False)
-        self._out.write(text + ("\0" if self.null and not self.json else "\n"))
-        self._out.flush()
+        try:
+            self._out.write(text + ("\0" if self.null and not self.json else "\n"))
+            self._out.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     @property
     def stdout(self) -> TextIO:

@@ -5,6 +5,7 @@ command that goes on from a run brings the run's hints, which are checked before
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from dvcli.cli.groups import FULL_SIZE
 from dvcli.errors import DvidError, InputError, MissingError
 from dvcli.models.fingerprint import Checkpoint, checkpoint
 from dvcli.models.resolve import resolve
-from dvcli.recipes import Base, Digest
+from dvcli.recipes import Base, Digest, Tune
 from dvcli.runs import Run
 from dvcli.store import Store
 from dvcli.video.digest import source_digest
@@ -69,7 +70,17 @@ class Sources:
     def expect(self, run: Run, *, model: str | None = None) -> None:
         """Take over where the run's inputs were; `model` says where its base model is instead."""
         self._hints.update(run.sources)
-        self._models += [name for name in (model, run.model) if name is not None]
+        if model is not None:
+            found = {part.digest for part in self.model(model).components.values()}
+            tuned = run.recipes.get("tune")
+            if isinstance(tuned, Tune) and not set(tuned.externals.values()) <= found:
+                raise InputError(
+                    f"`{model}` is not the base that the run `{run.name}` was tuned on",
+                    hint="`--model` takes the same weights at another place; `dvid tune` again"
+                    " makes a run on others",
+                )
+        elif run.model is not None:
+            self._models.append(run.model)
 
     def hints(self) -> Mapping[Digest, str]:
         """Where everything known so far is, for a run to remember."""
@@ -80,25 +91,26 @@ class Sources:
         if digest in self._known:
             return self._known[digest]
         hint = self._hints.get(digest)
-        if hint is not None and Path(hint).exists():
-            try:
-                if self.file(Path(hint)) == digest:
-                    return self._known[digest]
-            except DvidError:
-                pass  # a component folder is no clip; the model below knows it
+        if hint is not None:
+            self._look_at(Path(hint))
+        if digest in self._known:
+            return self._known[digest]
         for reference in self._models:
             if digest in {part.digest for part in self.model(reference).components.values()}:
                 return self._known[digest]
-        if self._models and hint is None:
-            raise InputError(
-                f"`{self._models[0]}` is not the base this run was tuned on",
-                hint="`--model` names the same weights at another place, or `dvid tune` again",
-            )
         gone = f"`{hint}`" if hint else f"the file with SHA-256 {digest[:12]}"
         raise MissingError(
             f"{gone} is gone or has changed since this run was made",
-            hint="put it back, or `dvid tune` the clip again",
+            hint="put it back, or `dvid tune` the clip again; `--model` says where a moved base is",
         )
+
+    def _look_at(self, place: Path) -> None:
+        """Make known what lies there today, whether it is a file, images or a model."""
+        with suppress(DvidError):
+            if (place / "config.json").exists():
+                self._know(checkpoint(str(place), place, self._store.digest_file))
+            elif place.exists():
+                self.file(place)
 
 
 def base(found: Checkpoint) -> Base:

@@ -160,11 +160,13 @@ def to_condition(
 def normalised(disparity: Disparity, size: tuple[int, int], normalise: Normalise) -> Depth:
     """The map at the size of the latents in [-1, 1], before any control."""
     refuse_non_finite(disparity)
-    raw = align(disparity) if normalise == "clip" else disparity
+    raw = align(disparity.float()) if normalise == "clip" else disparity.float()
     # Bicubic without anti-aliasing, because that is what the base models were trained on.
-    d = F.interpolate(raw.float(), size=size, mode="bicubic", align_corners=False)
+    d = F.interpolate(raw, size=size, mode="bicubic", align_corners=False)
     if normalise == "clip":
         low, high = percentile(d, 0.01), percentile(d, 0.99)
+        if low == high:  # a small object before a flat ground
+            low, high = d.amin(), d.amax()
     else:
         low, high = d.amin(dim=(1, 2, 3), keepdim=True), d.amax(dim=(1, 2, 3), keepdim=True)
     flat = high - low <= FLAT * high.abs().maximum(low.abs())

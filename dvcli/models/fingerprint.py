@@ -7,7 +7,7 @@ digests; one changed byte of one file changes the digest of its component and of
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,17 +98,23 @@ class Checkpoint:
         return self.components["unet"].config
 
 
-def checkpoint(reference: str, folder: Path, digest_file: Callable[[Path], Digest]) -> Checkpoint:
+def checkpoint(
+    reference: str,
+    folder: Path,
+    digest_file: Callable[[Path], Digest],
+    *,
+    only: Collection[str] | None = None,
+) -> Checkpoint:
     """The checkpoint in a folder: a base by its parts, else one `clip` or `depth_estimator`.
 
     A base's depth estimator goes together with the `feature_extractor` beside it; it has the digest
-    that the same two have in one folder. Raises `InputError` for anything that is not to be loaded.
+    that the same two have in one folder. `only` leaves the other components unread. Raises `InputError` for anything that is not to be loaded.
     """
     root = folder.resolve()
     if (root / "model_index.json").is_file():
         read_json(root / "model_index.json")
         names = [n for n in COMPONENTS if n != "feature_extractor" and (root / n).is_dir()]
-        places = {name: root / name for name in names}
+        places = {name: root / name for name in names if only is None or name in only}
     else:
         kind = read_json(root / "config.json").get("model_type")
         places = {"clip" if kind == "clip" else "depth_estimator": root}
@@ -119,7 +125,7 @@ def checkpoint(reference: str, folder: Path, digest_file: Callable[[Path], Diges
             name: component(name, place, root, digest_file) for name, place in places.items()
         },
     )
-    if "unet" in places:
+    if only is None and "unet" in places:
         _consistent(found)
     return found
 

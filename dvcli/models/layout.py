@@ -172,7 +172,7 @@ def require(folder: Path, kind: Kind) -> None:
                 f"`{folder}` is no checkpoint, it has no `model_index.json`",
                 hint="`--model` takes a folder in the diffusers format",
             )
-        _require_pipeline(folder)
+        require_pipeline(folder)
         for part in REQUIRED:
             _require_component(folder / part, part)
         if (folder / "depth_estimator").is_dir():
@@ -185,7 +185,8 @@ def require(folder: Path, kind: Kind) -> None:
             require_tokenizer(folder)
 
 
-def _require_pipeline(folder: Path) -> None:
+def require_pipeline(folder: Path) -> None:
+    """Raise `InputError` unless the `model_index.json` is that of a base known here."""
     index = read_json(folder / "model_index.json")
     if index.get("_class_name") not in PIPELINES:
         raise InputError(

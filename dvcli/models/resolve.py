@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from dvcli.errors import DvidError, InputError, MissingError, StorageError, UsageError
-from dvcli.models.layout import Kind, needed, require
+from dvcli.models.layout import Kind, needed, require, require_pipeline
 
 DEFAULT = "sd2-community/stable-diffusion-2-depth@6cb92dd9430a7f6da8d9e99d7b60acdebcc348b7"
 FALLBACK = "radames/stable-diffusion-2-depth-img2img"
@@ -136,7 +136,7 @@ def _at_hand(name: str, kind: Kind) -> Path | None:
 
 def _fetch(name: str, kind: Kind) -> Path:
     """The snapshot, downloaded: the chosen components' JSON, text and safetensors files only."""
-    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
 
     repo, revision = _split(name)
     try:
@@ -147,9 +147,12 @@ def _fetch(name: str, kind: Kind) -> Path:
                 f"`{name}` is no checkpoint in the diffusers format, it has no `model_index.json`",
                 hint=_otherwise(kind),
             )
-        folder = Path(
-            snapshot_download(repo, revision=revision, allow_patterns=needed(names, kind))
-        )
+        wanted = needed(names, kind)
+        if kind == "base":
+            # A few bytes first: another pipeline is told before its gigabytes are here.
+            index = hf_hub_download(repo, "model_index.json", revision=revision)
+            require_pipeline(Path(index).parent)
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except DvidError:
         raise
     except errors.GatedRepoError as error:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from dvcli.errors import DvidError, StorageError
 from dvcli.store import disk, keys, record, workplace
@@ -29,7 +29,7 @@ class Draft:
         self._paths: dict[str, Path] = {}
         self._published: Artifact | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Draft":
         self._place = workplace.within(self._store, self.key[:12])
         return self
 

@@ -51,28 +51,22 @@ def choose(path: Path, times: tuple[float, ...], choice: Choice, seconds: float)
     return [there.start + index for index in spread(part, choice.frames)]
 
 
-class Sheet:
-    """The chosen frames as they arrive, written to a `.npy` file so that none stay in memory."""
+def afford(path: Path, count: int, size: tuple[int, int]) -> None:
+    """Refuse what would not fit in memory: more than 4 GiB of frames."""
+    if count * size[0] * size[1] * 3 > BYTES:
+        raise InputError(
+            f"{count} frames of {size[0]}×{size[1]} from `{path}` would take more than "
+            f"{BYTES / 2**30:.0f} GiB",
+            hint="ask for fewer frames with `--frames`, or a smaller `--size`",
+        )
 
-    def __init__(self, target: Path, path: Path) -> None:
-        self._target = target
-        self._path = path
 
-    def fill(self, count: int, frames: Iterator[UInt8[np.ndarray, "H W 3"]]) -> None:
-        """Write exactly `count` frames of one size, from the file's beginning."""
-        with self._target.open("wb") as file:
-            for number, frame in enumerate(frames):
-                if number == 0:
-                    if count * frame.nbytes > BYTES:
-                        raise InputError(
-                            f"{count} frames of {frame.shape[1]}×{frame.shape[0]} "
-                            f"from `{self._path}` would take more than {BYTES / 2**30:.0f} GiB",
-                            hint="ask for fewer frames with `--frames`, or a smaller `--size`",
-                        )
-                    header = {
-                        "descr": "|u1",
-                        "fortran_order": False,
-                        "shape": (count, *frame.shape),
-                    }
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(np.ascontiguousarray(frame).tobytes())
+def keep(target: Path, count: int, frames: Iterator[UInt8[np.ndarray, "H W 3"]]) -> None:
+    """Write `count` frames of one size to a `.npy` file as they arrive, so that none pile up."""
+    with target.open("wb") as file:
+        for number, frame in enumerate(frames):
+            if number == 0:
+                shape = (count, *frame.shape)
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(frame).tobytes())

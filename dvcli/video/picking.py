@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
 from dvcli.errors import InputError
-from dvcli.video.choice import Choice, Sheet, choose
+from dvcli.video.choice import Choice, afford, choose, keep
 from dvcli.video.colour import ToBT709, to_rgb, upright
 from dvcli.video.decode import (
     Astray,
@@ -67,7 +67,8 @@ def pick(path: Path, choice: Choice, target: Path) -> Taken:
     chosen = choose(path, times, choice, info.duration_s)
     notes: dict[str, None] = {}
     source = (folder_frames if folder else animation_frames)(path, chosen, choice.background)
-    Sheet(target, path).fill(len(chosen), _framed(source, choice, Fraction(1), notes))
+    afford(path, len(chosen), choice.size or (info.width, info.height))
+    keep(target, len(chosen), _framed(source, choice, Fraction(1), notes))
     return Taken(
         source=info,
         times=tuple(times[i] for i in chosen),
@@ -131,7 +132,9 @@ def _chosen(clip: Survey, timeline: Timeline, choice: Choice) -> list[int]:
     if clip.claimed > clip.timeline.count and not choice.tolerate_errors:
         # Too few frames is not what is wrong with this one: the pass counts what decodes.
         return [timeline.count - 1]
-    return choose(clip.path, timeline.times, choice, clip.info.duration_s)
+    chosen = choose(clip.path, timeline.times, choice, clip.info.duration_s)
+    afford(clip.path, len(chosen), choice.size or (clip.info.width, clip.info.height))
+    return chosen
 
 
 def _taken(clip: Survey, timeline: Timeline, chosen: list[int], notes: dict[str, None]) -> Taken:
@@ -165,8 +168,7 @@ def _fill(
             yield upright(pixels, frame), said
 
     sar = 1 / clip.info.sar if clip.info.rotation % 180 else clip.info.sar
-    frames = _framed(upright_pixels(), choice, sar, notes)
-    Sheet(target, clip.path).fill(len(chosen), frames)
+    keep(target, len(chosen), _framed(upright_pixels(), choice, sar, notes))
 
 
 def _framed(

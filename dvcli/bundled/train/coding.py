@@ -41,14 +41,15 @@ def coding_loss(
 ) -> Float[Tensor, ""]:
     """Reconstruction (L1, MSE, edges), a little KL, and the distance to the linear code."""
     posterior = vae.encode(pictures).latent_dist
-    eps = torch.randn(posterior.mean.shape, generator=generator).to(pictures.device)
-    got = vae.decode(posterior.mean + posterior.std * eps).sample
+    mean, spread = posterior.mean.float(), posterior.logvar.float()
+    eps = torch.randn(mean.shape, generator=generator).to(pictures.device)
+    got = vae.decode(mean + (0.5 * spread).exp() * eps).sample.float()
     loss = l1_loss(got, pictures) + mse_loss(got, pictures) + EDGES * _edges(got, pictures)
-    variance = posterior.logvar.exp()
-    loss = loss + KL * 0.5 * (posterior.mean**2 + variance - 1 - posterior.logvar).sum(1).mean()
+    loss = loss + KL * 0.5 * (mean**2 + spread.exp() - 1 - spread).sum(dim=1).mean()
     part = min(1.0, step / LEARN)
     near = NEAR[0] * (1 - part) + NEAR[1] * part
-    return loss + near * mse_loss(posterior.mean, patches.encode(pictures))
+    total: Float[Tensor, ""] = loss + near * mse_loss(mean, patches.encode(pictures))
+    return total
 
 
 def _edges(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
@@ -61,7 +62,7 @@ def _edges(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Te
 def fidelity(vae: AutoencoderKL, pictures: Float[Tensor, "n 3 h w"]) -> float:
     """Mean PSNR in dB of reconstructions from the posterior's mode."""
     parts = []
-    for some in pictures.split(32):
+    for some in torch.split(pictures, 32):
         got = vae.decode(vae.encode(some).latent_dist.mode()).sample.clamp(-1, 1)
         parts.append(((got - some) / 2).square().mean(dim=(1, 2, 3)))
     return float((-10 * torch.cat(parts).log10()).mean())

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -29,6 +30,7 @@ FLOOR = 0.25  # of the loss on the clean latent, however noisy the step
 CEILING = 8.0  # of the weight that takes on the predicted noise
 NO_CAPTION = 0.10
 NO_DEPTH = 0.06
+PLAIN = 0.85  # of the captions are in the canonical form
 
 
 class Examples(NamedTuple):
@@ -63,51 +65,71 @@ class Noise:
         return torch.where(pick, even, late)
 
 
+@dataclass(frozen=True)
 class Feed:
-    """Batches of examples from a pool whose latents are already computed."""
+    """All examples a denoiser is trained on, small enough to be held in memory.
 
-    def __init__(
-        self, pool: Pool, latents: Float[Tensor, "n 4 a b"], words: CLIPTokenizer, plain: float
-    ) -> None:
-        self.pool, self.latents, self.words, self.plain = pool, latents, words, plain
+    `depth` has three forms of every condition: exact, blurred, and blurred and bent, the last two
+    because a user's depth is estimated.
+    """
+
+    latents: Float[Tensor, "n 4 a b"]
+    depth: Float[Tensor, "n 3 a b"]
+    things: Float[Tensor, "n 1 a b"]
+    tokens: Int[Tensor, "n l"]
+    silence: Int[Tensor, " l"]
+
+    @classmethod
+    def of(cls, pool: Pool, latents: Float[Tensor, "n 4 a b"], words: CLIPTokenizer) -> "Feed":
+        """Everything but the latents is kept beside the pool, to be made only once."""
+        kept = pool.folder / "feed.safetensors"
+        if not kept.exists():
+            generator = torch.Generator().manual_seed(4)
+            rows = [slice(i, min(i + 1000, pool.count)) for i in range(0, pool.count, 1000)]
+            depth = torch.cat([_forms(pool.depth(part), generator) for part in rows])
+            things = torch.cat([pool.things(part) for part in rows])
+            texts = [_typed(pool.scene(row), pool.seed(row)) for row in range(pool.count)]
+            made = {"depth": depth.half(), "things": things.half(), "tokens": encode(words, texts)}
+            save_file(made, kept.with_suffix(".partial"))
+            kept.with_suffix(".partial").replace(kept)
+        held = load_file(kept)
+        count = len(latents)
+        return cls(
+            latents,
+            held["depth"][:count],
+            held["things"][:count],
+            held["tokens"][:count],
+            encode(words, [""])[0],
+        )
 
     def batch(self, size: int, generator: torch.Generator) -> Examples:
         rows = torch.randint(len(self.latents), (size,), generator=generator)
-        depth = blurred(self.pool.depth(rows), generator)
+        odds = torch.tensor([0.75, 0.15, 0.10])
+        form = torch.multinomial(odds, size, replacement=True, generator=generator)
+        depth = self.depth[rows, form][:, None].float()
         depth = depth * (torch.rand(size, 1, 1, 1, generator=generator) > NO_DEPTH)
-        silent = (torch.rand(size, generator=generator) < NO_CAPTION).tolist()
-        texts = [
-            "" if quiet else self._caption(row)
-            for row, quiet in zip(rows.tolist(), silent, strict=True)
-        ]
-        return Examples(
-            self.latents[rows].float(), depth, self.pool.things(rows), encode(self.words, texts)
-        )
-
-    def _caption(self, row: int) -> str:
-        """Now and then place or style goes unsaid, as in what people type."""
-        scene, seed = self.pool.scene(row), self.pool.seed(row)
-        rng = np.random.default_rng((seed, 4))
-        mute = rng.random()
-        if mute < 0.05:
-            scene = replace(scene, style=None)
-        elif mute < 0.10:
-            scene = replace(scene, place=None)
-        return said(scene, seed, self.plain)
+        silent = torch.rand(size, 1, generator=generator) < NO_CAPTION
+        tokens = torch.where(silent, self.silence, self.tokens[rows])
+        return Examples(self.latents[rows].float(), depth, self.things[rows].float(), tokens)
 
 
-def blurred(
-    depth: Float[Tensor, "n 1 h w"], generator: torch.Generator
-) -> Float[Tensor, "n 1 a b"]:
-    """Conditions from exact depth; a third of them blurred or bent, as estimated depth is."""
+def _typed(scene: Scene, seed: int) -> str:
+    """A caption as people type them: now and then the place or the style goes unsaid."""
+    mute = np.random.default_rng((seed, 4)).random()
+    if mute < 0.05:
+        scene = replace(scene, style=None)
+    elif mute < 0.10:
+        scene = replace(scene, place=None)
+    return said(scene, seed, PLAIN)
+
+
+def _forms(depth: Float[Tensor, "n 1 h w"], generator: torch.Generator) -> Float[Tensor, "n 3 a b"]:
     soft = depth
     for _ in range(2):
         soft = avg_pool2d(pad(soft, (2, 2, 2, 2), mode="replicate"), 5, 1)
-    fault = torch.rand(len(depth), 1, 1, 1, generator=generator)
-    bent = soft / soft.amax(dim=(1, 2, 3), keepdim=True)
-    bent = bent ** (0.7 + 0.7 * torch.rand(len(depth), 1, 1, 1, generator=generator))
-    chosen = torch.where(fault < 0.2, soft, depth)
-    return conditions(torch.where(fault < 0.1, bent, chosen))
+    bend = 0.7 + 0.7 * torch.rand(len(depth), 1, 1, 1, generator=generator)
+    bent = (soft / soft.amax(dim=(1, 2, 3), keepdim=True)) ** bend
+    return torch.cat([conditions(form) for form in (depth, soft, bent)], dim=1)
 
 
 def denoising_loss(
@@ -126,10 +148,20 @@ def denoising_loss(
     noisy = alpha.sqrt() * x + (1 - alpha).sqrt() * eps
     if unet.config.in_channels == 5:
         noisy = torch.cat((noisy, examples.depth), dim=1)
-    predicted = unet(noisy.to(device), t.to(device), states).sample
+    predicted = unet(noisy.to(device), t.to(device), states).sample.float()
     weight = noise.weights[t][:, None, None, None] * (1 + (THING_WEIGHT - 1) * examples.things)
     weight = weight / weight.mean()
-    return ((predicted - eps.to(device)) ** 2 * weight.to(device)).mean()
+    loss: Float[Tensor, ""] = ((predicted - eps.to(device)) ** 2 * weight.to(device)).mean()
+    return loss
+
+
+def prepare(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Start every residual branch at zero, as in Dhariwal & Nichol 2021: it learns sooner."""
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if any(part in name for part in ("conv2.", "proj_out.", "conv_out.")):
+                parameter.zero_()
+    return unet
 
 
 def swapped(scene: Scene) -> Scene:

@@ -1,6 +1,6 @@
 """The members of the family, untrained: stock diffusers and transformers classes, tiny configs."""
 
-from pathlib import Path
+import json
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -25,7 +25,7 @@ WIDTH = 128  # of the text embeddings
 _BOS, _EOS = "<|startoftext|>", "<|endoftext|>"
 
 
-def tokenizer(folder: Path) -> CLIPTokenizer:
+def tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer in which every word of the world is one token and any text is readable."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -36,10 +36,7 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
         vocab_size=8192, show_progress=False, initial_alphabet=letters, end_of_word_suffix="</w>"
     )
     bpe.train_from_iterator(vocabulary(), trainer)
-    bpe.save(str(folder / "bpe.json"))
-    import json
-
-    trained = json.loads((folder / "bpe.json").read_text())["model"]
+    trained = json.loads(bpe.to_str())["model"]
     merges = [tuple(pair) for pair in trained["merges"]]
     names = letters + [f"{letter}</w>" for letter in letters]
     names += [a + b for a, b in merges]
@@ -106,14 +103,14 @@ def depth_estimator() -> DPTForDepthEstimation:
     return DPTForDepthEstimation(
         DPTConfig(
             image_size=SIDE,
-            patch_size=4,
+            patch_size=8,
             hidden_size=96,
             num_hidden_layers=4,
             num_attention_heads=4,
             intermediate_size=256,
             backbone_out_indices=[0, 1, 2, 3],
             neck_hidden_sizes=[24, 32, 48, 64],
-            reassemble_factors=[1, 0.5, 0.5, 0.25],
+            reassemble_factors=[2, 1, 0.5, 0.25],
             fusion_hidden_size=32,
             is_hybrid=False,
             use_batch_norm_in_fusion_residual=False,
@@ -135,9 +132,7 @@ def clip(words: CLIPTokenizer) -> CLIPModel:
     )
     text = _text_config(words, layers=3)
     return CLIPModel(
-        CLIPConfig(
-            text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH
-        )
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH)
     )
 
 

@@ -29,6 +29,7 @@ class Plan:
     save_every: int = 250
     seed: int = 0
     device: str = "cpu"
+    half: bool = False  # bfloat16 arithmetic under float32 weights
 
 
 def rate(plan: Plan, step: int) -> float:
@@ -101,10 +102,6 @@ class Trainer:
             log.write(shown + "\n")
         os.write(2, (shown + "\n").encode())
 
-    def averaged(self) -> dict[str, dict[str, Tensor]]:
-        """The running averages of every module's weights."""
-        return self.averages
-
     def _average(self) -> None:
         keep = min(self.plan.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -129,8 +126,9 @@ class Trainer:
         while self.step < self.plan.steps:
             for group, scale in zip(self.optimiser.param_groups, self.scales, strict=True):
                 group["lr"] = rate(self.plan, self.step) * scale
-            value = loss(self.step)
-            value.backward()
+            with torch.autocast(self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.half):
+                value = loss(self.step)
+            torch.autograd.backward(value)
             for group in self.optimiser.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], 1.0)
             self.optimiser.step()
@@ -146,3 +144,10 @@ class Trainer:
                 self.save()
             if probe is not None and self.step % probe_every == 0:
                 self.note(**probe())
+
+
+def average_of(folder: Path, name: str) -> dict[str, Tensor]:
+    """The running average of one module's weights, from the newest checkpoint of a phase."""
+    held = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    state: dict[str, Tensor] = held["averages"][name]
+    return state

@@ -41,6 +41,9 @@ class Patches:
         rows = rearrange(latents, "n c a b -> n a b c") @ self.up + self.mean
         return rearrange(rows, "n a b (c p q) -> n c (a p) (b q)", p=PATCH, q=PATCH)
 
+    def to(self, device: str) -> "Patches":
+        return Patches(self.mean.to(device), self.down.to(device), self.up.to(device))
+
     def save(self, path: Path) -> None:
         held = {"mean": self.mean, "down": self.down.contiguous(), "up": self.up.contiguous()}
         save_file(held, path)

@@ -76,7 +76,7 @@ class Pool:
         return draw(self.first + row, MIXES[self.mix])
 
     def seed(self, row: int) -> int:
-        return self.first + row
+        return int(self.first + row)
 
 
 def _block(job: tuple[int, int, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,9 +97,7 @@ def fill(folder: Path, first: int, count: int, mix: str, workers: int) -> Iterat
         )
         for name, shape in shapes.items()
     ]
-    jobs = [
-        (first + at, min(BLOCK, count - at), mix) for at in range(0, count, BLOCK)
-    ]
+    jobs = [(first + at, min(BLOCK, count - at), mix) for at in range(0, count, BLOCK)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
         for (start, size, _), parts in zip(jobs, executor.map(_block, jobs), strict=True):
             at = start - first

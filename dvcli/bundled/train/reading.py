@@ -27,7 +27,7 @@ from dvcli.bundled.world.words import (
 )
 
 # shape and colour of each slot (last class: empty), place and style (last: unsaid), relation
-_SIZES = (
+SIZES = (
     *(len(SHAPES) + 1,) * 3,
     *(len(COLOURS) + 1,) * 3,
     len(PLACES) + 1,
@@ -41,7 +41,7 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.whole = nn.Linear(WIDTH, sum(_SIZES))
+        self.whole = nn.Linear(WIDTH, sum(SIZES))
         self.noun = nn.Linear(WIDTH, len(SHAPES) + len(COLOURS))
 
 
@@ -112,7 +112,7 @@ def reading_loss(
     ended = (ids == text.config.eos_token_id).nonzero()
     at = states[ended[:, 0], ended[:, 1]]
     targets = wanted[ended[:, 0]]
-    parts = reader.whole(at).split(_SIZES, dim=1)
+    parts = reader.whole(at).split(SIZES, dim=1)
     losses = [cross_entropy(part, targets[:, i]) for i, part in enumerate(parts)]
     right = torch.stack([part.argmax(1) == targets[:, i] for i, part in enumerate(parts)])
     shape, colour = reader.noun(states).split((len(SHAPES), len(COLOURS)), dim=2)

@@ -5,6 +5,7 @@ under the horizon, so a nearer thing stands lower and is drawn larger. Everythin
 from its seed alone, whatever the batch it is drawn in.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -108,7 +109,7 @@ def draw(seed: int, mix: Sequence[float] = EVERYDAY) -> Scene:
 
 def _abreast(rng: np.random.Generator, sizes: list[float], overlap: float) -> list[float]:
     """Horizontal places from left to right, neighbours overlapping by at most `overlap`."""
-    gaps = [(a + b) / 2 * (1 - overlap) for a, b in zip(sizes, sizes[1:], strict=False)]
+    gaps = [(a + b) / 2 * (1 - overlap) for a, b in itertools.pairwise(sizes)]
     width = sizes[0] / 2 + sum(gaps) + sizes[-1] / 2
     scale = min(1.0, (SIDE + 6) / width)
     left = -3 + sizes[0] / 2 + rng.random() * max(0.0, SIDE + 6 - width)

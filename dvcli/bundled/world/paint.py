@@ -90,7 +90,7 @@ class Canvas:
         self.flat[rows] = filled * (1 - ink) + _INK * ink
 
     def finish(self, layout: Layout, owner: Int[Tensor, "n h w"]) -> UInt8[Tensor, "n 3 h w"]:
-        """The pictures, each in the style its layout asks for; `owner` says whose pixel is whose."""
+        """The pictures, each in its layout's style; `owner` says whose pixel is whose."""
         style = layout.style[:, None, None, None]
         photo = self.shaded
         painted = photo.clone()
@@ -145,7 +145,7 @@ def _strokes() -> tuple[Int[Tensor, "k h w"], Float[Tensor, "k 3 h w"], Float[Te
 def _brushed(
     picture: Float[Tensor, "n 3 h w"], owner: Int[Tensor, "n h w"], texture: Int[Tensor, " n"]
 ) -> Float[Tensor, "n 3 h w"]:
-    """The picture in strokes; none carries paint over a thing's outline, or things would dissolve."""
+    """The picture in strokes; none crosses a thing's outline, or things would dissolve."""
     picks, tints, reliefs = _strokes()
     soft = avg_pool2d(pad(picture, (1, 1, 1, 1), mode="replicate"), 3, 1)
     index = picks[texture].flatten(1)

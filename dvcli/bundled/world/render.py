@@ -41,7 +41,7 @@ def render(layout: Layout) -> Pictures:
 
 
 def _sampled(layout: Layout, slot: Tensor) -> tuple[Tensor, Tensor]:
-    """One thing per scene on the picture's grid: `[n 8 h w]` sprite channels, and its foot's row."""
+    """One thing per scene on the picture's grid `[n 8 h w]`, and its foot's row."""
     pick = slot[:, None]
     shape, view, turn, x, z, pixels = (
         getattr(layout, key).gather(1, pick)[:, 0]

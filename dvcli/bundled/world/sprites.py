@@ -36,18 +36,23 @@ class Body(NamedTuple):
     yaws: tuple[float, ...]
 
 
+def _length(v: Float[Tensor, "n k"]) -> Values:
+    length: Values = torch.linalg.vector_norm(v, dim=1)
+    return length
+
+
 def _ellipsoid(p: Points, centre: tuple[float, ...], radii: tuple[float, ...]) -> Values:
     r = torch.tensor(radii)
     q = p - torch.tensor(centre)
-    k0 = (q / r).norm(dim=1)
-    k1 = (q / r**2).norm(dim=1).clamp(min=1e-6)
+    k0 = _length(q / r)
+    k1 = _length(q / r**2).clamp(min=1e-6)
     return torch.where(k0 < 1e-3, -r.min(), k0 * (k0 - 1) / k1)
 
 
 def _capsule(p: Points, a: tuple[float, ...], b: tuple[float, ...], r: float) -> Values:
     pa, ba = p - torch.tensor(a), torch.tensor(b) - torch.tensor(a)
     h = ((pa @ ba) / ba.dot(ba)).clamp(0, 1)
-    return (pa - h[:, None] * ba).norm(dim=1) - r
+    return _length(pa - h[:, None] * ba) - r
 
 
 def _join(*parts: Values) -> Values:
@@ -55,26 +60,26 @@ def _join(*parts: Values) -> Values:
 
 
 def _ball(p: Points) -> Values:
-    return p.norm(dim=1) - 0.95
+    return _length(p) - 0.95
 
 
 def _cube(p: Points) -> Values:
     q = (p - torch.tensor((0.0, -0.18, 0.0))).abs() - 0.70
-    return q.clamp(min=0).norm(dim=1) + q.amax(dim=1).clamp(max=0) - 0.03
+    return _length(q.clamp(min=0)) + q.amax(dim=1).clamp(max=0) - 0.03
 
 
 def _cone(p: Points) -> Values:
-    radius = p[:, [0, 2]].norm(dim=1)
+    radius = _length(p[:, [0, 2]])
     slope = 0.9 * (0.98 - p[:, 1]) / 1.96
     return torch.maximum((radius - slope) * 0.9, -p[:, 1] - 0.96)
 
 
 def _cylinder(p: Points) -> Values:
-    return torch.maximum(p[:, [0, 2]].norm(dim=1) - 0.58, p[:, 1].abs() - 0.88)
+    return torch.maximum(_length(p[:, [0, 2]]) - 0.58, p[:, 1].abs() - 0.88)
 
 
 def _ring(p: Points) -> Values:
-    return torch.stack((p[:, :2].norm(dim=1) - 0.64, p[:, 2])).norm(dim=0) - 0.30
+    return _length(torch.stack((_length(p[:, :2]) - 0.64, p[:, 2]), dim=1)) - 0.30
 
 
 def _head(p: Points) -> Values:
@@ -142,7 +147,7 @@ def _rabbit(p: Points) -> Values:
 
 
 def _near(p: Points, x: float, y: float, z: float, radius: float) -> Values:
-    return ((p - torch.tensor((x, y, z))).norm(dim=1) < radius).float()
+    return (_length(p - torch.tensor((x, y, z))) < radius).float()
 
 
 def _within(part: Values) -> Values:

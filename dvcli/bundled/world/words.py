@@ -95,7 +95,7 @@ _STYLE_PHRASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One named object; `colour` is never unknown, an animal left uncoloured has its natural one."""
+    """One named object; an animal left uncoloured has its natural colour."""
 
     shape: str
     colour: str
@@ -103,7 +103,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a picture shows: one to three things, front to back, how they stand, where, and painted how.
+    """What a picture shows: things front to back, how they stand, where, and painted how.
 
     `relation` is "front" (each thing before the next one), "beside" (two things equally far, the
     left one first) or "family" (the first is the parent, the others its young).
@@ -212,12 +212,13 @@ def parse(text: str) -> Scene:
 
 
 _PLAIN_WORDS = """
-a an the of in on at to with her his its their and or from by near over under is are one two three
-four big small large little tiny cute old new light bright dark colour color colourful picture image
-video clip scene style painting drawing photo cartoon walking running sitting standing playing
-moving rolling jumping sleeping looking day sun sunny sky moon stars rain tree trees house car road
-man woman dog cat bird fish horse cow elephant fox flower toy wooden floor wall ground side next
-""".split()
+a an the of in on at to with her his its their and or from by near over under is are one
+two three four big small large little tiny cute old new light bright dark colour color
+colourful picture image video clip scene style painting drawing photo cartoon walking
+running sitting standing playing moving rolling jumping sleeping looking day sun sunny sky
+moon stars rain tree trees house car road man woman dog cat bird fish horse cow elephant
+fox flower toy wooden floor wall ground side next
+"""
 
 
 def vocabulary() -> list[str]:
@@ -228,4 +229,4 @@ def vocabulary() -> list[str]:
     known.update(f"{shape}s" for shape in SHAPES)
     for phrase in (*PLACE_PHRASES.values(), *(w for ws in _STYLE_PHRASES.values() for w in ws)):
         known.update(re.findall("[a-z]+", phrase))
-    return sorted(known | set(_PLAIN_WORDS))
+    return sorted(known | set(_PLAIN_WORDS.split()))

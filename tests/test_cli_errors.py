@@ -1,0 +1,323 @@
+"""Bad input: its exit code, one clear line and a hint, before heavy work, nothing half-written."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from checkpoints import edit_json
+from media import count_clip, silence
+from program import Dvid
+
+from dvcli import stages
+from dvcli.recipes import Recipe
+
+Prepare = Callable[[Path, Path], Path]
+
+
+def text(folder: Path, clip: Path) -> Path:
+    (folder / "x.mp4").write_text("no clip at all\n" * 40)
+    return folder / "x.mp4"
+
+
+def empty(folder: Path, clip: Path) -> Path:
+    (folder / "x.mp4").touch()
+    return folder / "x.mp4"
+
+
+def truncated(folder: Path, clip: Path) -> Path:
+    (folder / "x.mp4").write_bytes(clip.read_bytes()[:20_000])
+    return folder / "x.mp4"
+
+
+def ffconcat(folder: Path, clip: Path) -> Path:
+    (folder / "x.mp4").write_text(f"ffconcat version 1.0\nfile {clip}\n")
+    return folder / "x.mp4"
+
+
+def playlist(folder: Path, clip: Path) -> Path:
+    (folder / "x.m3u8").write_text(f"#EXTM3U\n#EXTINF:10,\nfile://{clip}\n#EXT-X-ENDLIST\n")
+    return folder / "x.m3u8"
+
+
+def audio(folder: Path, clip: Path) -> Path:
+    return silence(folder / "x.m4a")
+
+
+def huge(folder: Path, clip: Path) -> Path:
+    header = b"P6\n100000 100000\n255\n"
+    (folder / "x.ppm").write_bytes(header + b"\0" * 64)
+    return folder / "x.ppm"
+
+
+def missing(folder: Path, clip: Path) -> Path:
+    return folder / "nothing.mp4"
+
+
+def directory(folder: Path, clip: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any stage but extraction, which is what finds a bad clip, fails the test."""
+
+    def refuse(recipe: Recipe, *rest: object) -> object:
+        assert recipe.stage == "extract", f"{recipe.stage} was begun"
+        return build(recipe, *rest)
+
+    build = stages._build
+    monkeypatch.setattr(stages, "_build", refuse)
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    "prepare",
+    [missing, directory, empty, text, audio, truncated, huge, ffconcat, playlist],
+    ids=lambda prepare: prepare.__name__,
+)
+def test_a_clip_that_is_none_is_exit_3_in_two_lines(
+    dvid: Dvid, base: Path, bikes: Path, tmp_path: Path, home: Path, prepare: Prepare
+) -> None:
+    clip = prepare(tmp_path, bikes)
+    said = dvid("tune", clip, "a clip", "--model", base, "--size", "64", code=3)
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert len(lines) <= 2
+    assert all(line.startswith("hint: ") for line in lines[1:])
+    assert not list((home / "state").rglob("*.json"))
+    assert not [p for p in (home / "cache" / "v1").glob("actions/*/*") if p.is_file()]
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["tune", "CLIP", "  ", "--model", "BASE"], 2, "the prompt is empty"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--steps", "-1"], 2, "--steps is -1"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--lr", "nan"], 2, "--lr is nan"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--size", "100x64"], 2, "multiples of 16"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--size", "big"], 2, "`big` is no size"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--device", "tpu"], 2, "no device `tpu`"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--frames", "0"], 2, "--frames is 0"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--end", "0"], 2, "--end is 0"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--run", "a/b"], 2, "cannot be the name"),
+        (["tune", "CLIP", "a", "--model", "nobody/nothing", "--offline"], 4, "nobody/nothing"),
+        (["tune", "CLIP", "a", "--model", "FOLDER"], 3, "model_index.json"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--memory-limit", "lots"], 2, "`lots` is no"),
+        (["tune", "CLIP", "a", "--frames", "4000", "--model", "BASE"], 2, "--frames is 4000"),
+        (["tune"], 2, "tuning takes a clip and what it shows"),
+        (["sample", "-p", "a fox"], 2, "there is no run yet"),
+        (["sample", "nosuch", "-p", "a fox"], 4, "nosuch"),
+        (["invert"], 2, "there is no run yet"),
+        (["eval", "nosuch.mp4"], 4, "nosuch.mp4"),
+    ],
+)
+def test_a_wrong_command_line_says_so_before_any_work(
+    dvid: Dvid,
+    base: Path,
+    bikes: Path,
+    tmp_path: Path,
+    home: Path,
+    arguments: list[str],
+    code: int,
+    line: str,
+) -> None:
+    places = {"CLIP": str(bikes), "BASE": str(base), "FOLDER": str(tmp_path)}
+    said = dvid(*[places.get(word, word) for word in arguments], code=code)
+    assert line in said.err.splitlines()[-2 if "hint:" in said.err else -1]
+    assert said.out == ""
+    assert not [p for p in (home / "cache" / "v1").glob("actions/*/*") if p.is_file()]
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["-p", "a", "--style", "cubims"], 2, "no style named `cubims`"),
+        (["-p", "  "], 2, "the prompt is empty"),
+        ([], 2, "no prompt"),
+        (["-p", "a", "--guidance", "101"], 2, "--guidance is 101"),
+        (["-p", "a", "--guidance", "nan"], 2, "--guidance is nan"),
+        (["-p", "a", "--eta", "2"], 2, "--eta is 2"),
+        (["-p", "a", "--steps", "7"], 2, "the inversion has 3 steps"),
+        (["-p", "a", "--seed", "1", "--seed", "2"], 2, "nothing here is random"),
+        (["-p", "a", "--depth-gamma", "0"], 2, "depth gamma is 0"),
+        (["-p", "a", "--depth-blend", "0.5"], 2, "a depth blend takes both"),
+        (["-p", "a", "-o", "x.avi"], 2, "cannot write `.avi`"),
+        (["-p", "a", "-p", "b", "-o", "x.mp4"], 2, "there are 2 results"),
+        (["-f", "nosuch.txt"], 3, "nosuch.txt"),
+        (["-f", "binary.txt"], 3, "UTF-8"),
+        (["-f", "blank.txt"], 3, "has no prompt in it"),
+    ],
+)
+def test_a_wrong_sample_says_so_before_any_work(
+    dvid: Dvid, tuned: Path, arguments: list[str], code: int, line: str
+) -> None:
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00\x01")
+    Path("blank.txt").write_text("\n# nothing\n\n")
+    said = dvid("sample", *arguments, code=code)
+    assert line in said.err
+    assert said.out == ""
+    assert not Path("out").exists()
+
+
+def test_too_few_frames_names_how_many_there_are(dvid: Dvid, base: Path, tmp_path: Path) -> None:
+    clip = count_clip(tmp_path / "short.mp4", 5)
+    said = dvid("tune", clip, "a", "--model", base, "--frames", "6", "--size", "64", code=3)
+    assert "5" in said.err
+
+
+def test_a_prompt_over_the_token_limit_is_a_warning_that_names_what_is_cut(
+    dvid: Dvid, tuned: Path
+) -> None:
+    said = dvid("sample", "-p", "bear " * 80 + "submarine", "-o", "x.mp4")
+    assert "warning: the text encoder does not see the end of the prompt" in said.err
+    assert "submarine" in said.err
+    assert Path("x.mp4").exists()
+
+
+def test_too_little_memory_is_exit_5_before_tuning_and_names_the_levers(
+    dvid: Dvid, base: Path, bikes: Path, home: Path
+) -> None:
+    options = ["--model", base, "--size", "64", "--frames", "3", "--memory-limit", "1M"]
+    said = dvid("tune", bikes, "a", "--steps", "5", *options, code=5)
+    assert "tuning needs about" in said.err
+    for lever in ("--frames", "--size", "--checkpoint-grad", "--dtype"):
+        assert lever in said.err
+    assert not list((home / "cache" / "v1" / "partial").glob("*/*"))
+
+
+def test_too_little_memory_is_exit_5_before_sampling(dvid: Dvid, tuned: Path) -> None:
+    assert "sampling needs about" in dvid("sample", "-p", "a", "--memory-limit", "1M", code=5).err
+
+
+def test_running_out_of_memory_in_the_work_is_exit_5_and_keeps_what_was_done(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from dvcli.models import latents
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(latents, "decode", full)
+    said = dvid("sample", "-p", "a", code=5)
+    assert "out of memory" in said.err
+    monkeypatch.undo()
+
+
+def test_deltas_of_another_base_are_refused_where_they_are_loaded(dvid: Dvid, tuned: Path) -> None:
+    from dvcli.errors import InputError
+    from dvcli.recipes import Base
+    from dvcli.stages.network import read_deltas
+
+    (file,) = [
+        p
+        for p in (tuned / "cache" / "v1" / "objects").glob("*/*")
+        if b'"dvid"' in p.read_bytes()[:4000]
+    ]
+    other = Base(
+        **dict.fromkeys(("unet", "vae", "text_encoder", "tokenizer", "scheduler"), "0" * 64)
+    )
+    with pytest.raises(InputError, match="another base"):
+        read_deltas(file, other)
+
+
+def test_an_ambiguous_key_prefix_names_the_runs(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tuned / "state" / "runs"
+    shutil.copy(runs / "bikes.json", runs / "twin.json")
+    key = json.loads((runs / "bikes.json").read_text())["keys"]["tune"]
+    said = dvid("invert", key[:8], code=2)
+    assert "`bikes`" in said.err
+    assert "`twin`" in said.err
+
+
+def test_outside_a_terminal_no_run_of_this_directory_is_an_error_with_the_command_to_use(
+    dvid: Dvid, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVID_RUN")
+    monkeypatch.chdir(tmp_path)
+    said = dvid("sample", "-p", "a", code=2)
+    assert "hint: `dvid sample --run bikes" in said.err
+
+
+def test_an_output_that_cannot_be_a_folder_is_exit_6_before_any_work(
+    dvid: Dvid, tuned: Path, no_work: None
+) -> None:
+    Path("file").touch()
+    said = dvid("sample", "-p", "a", "-o", "file/x.mp4", code=6)
+    assert "cannot write to" in said.err
+
+
+def test_a_different_file_is_never_overwritten_without_being_asked(dvid: Dvid, tuned: Path) -> None:
+    Path("x.mp4").write_text("mine")
+    said = dvid("sample", "-p", "a", "-o", "x.mp4", code=2)
+    assert "exists and is a different file" in said.err
+    assert Path("x.mp4").read_text() == "mine"
+    dvid("sample", "-p", "a", "-o", "x.mp4", "--overwrite")
+    assert Path("x.mp4").read_bytes() != b"mine"
+
+
+def test_a_read_only_cache_is_read_and_the_result_still_arrives(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from dvcli.store import disk
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("place", "write", "folder"):
+        monkeypatch.setattr(disk, name, refuse)
+    said = dvid("sample", "-p", "a new one", "-o", "x.mp4")
+    assert Path("x.mp4").exists()
+    assert "tune: cached" in said.err
+
+
+def test_a_full_cache_disk_is_exit_6_and_the_result_still_arrives(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from dvcli.store import disk
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk, "place", full)
+    said = dvid("sample", "-p", "a new one", "-o", "x.mp4", code=6)
+    assert said.lines == ["x.mp4"]
+    assert Path("x.mp4").exists()
+
+
+def test_a_bug_is_exit_1_with_its_traceback_in_a_file(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvcli.cli import sample
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the unexpected")
+
+    monkeypatch.setattr(sample, "deliver", broken)
+    said = dvid("sample", "-p", "a", code=1)
+    assert "a bug: RuntimeError: the unexpected" in said.err
+    (log,) = (tuned / "state" / "logs").iterdir()
+    assert str(log) in said.err
+    assert "Traceback" in log.read_text()
+
+
+def test_a_checkpoint_with_a_wrong_network_is_refused(
+    dvid: Dvid, base: Path, bikes: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(base, tmp_path / "copy"))
+    edit_json(copy / "unet" / "config.json", in_channels=9)
+    assert "9 channels" in dvid("tune", bikes, "a", "--model", copy, code=3).err

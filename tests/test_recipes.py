@@ -1,0 +1,290 @@
+"""What is in a recipe's key, and what is not, field by field; and that no key moves unnoticed."""
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from dvcli.errors import UsageError
+from dvcli.recipes import (
+    STAGES,
+    Base,
+    Controls,
+    Depth,
+    Eval,
+    Extract,
+    Invert,
+    Recipe,
+    Render,
+    Sample,
+    Tune,
+)
+from dvcli.store.keys import key_of, preimage
+
+
+def digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def key(recipe: Recipe, inputs: Mapping[str, str] | None = None) -> str:
+    """The recipe's key. The content of an input stands for the key of the recipe that made it."""
+    made = {role: key(part) for role, part in recipe.inputs.items()} if inputs is None else inputs
+    return key_of(
+        preimage(recipe.stage, recipe.version, {**made, **recipe.externals}, recipe.params)
+    )
+
+
+BASE = Base(
+    unet=digest("unet"),
+    vae=digest("vae"),
+    text_encoder=digest("text encoder"),
+    tokenizer=digest("tokenizer"),
+    scheduler=digest("scheduler"),
+)
+EXTRACT = Extract(clip=digest("clip"))
+DEPTH = Depth(frames=EXTRACT, estimator=digest("estimator"))
+GIVEN = Depth(frames=EXTRACT, given=digest("given"))
+OTHER = Depth(frames=Extract(clip=digest("another clip")), estimator=digest("estimator"))
+TUNE = Tune(frames=EXTRACT, depth=DEPTH, base=BASE, prompt="a polar bear with her cubs")
+BLIND = replace(TUNE, depth=None)
+UNTUNED = replace(TUNE, steps=0)
+LOOSE = replace(TUNE, temporal_weight=0)
+INVERT = Invert(tuned=TUNE)
+SAMPLE = Sample(inverted=INVERT, prompt="a tigress with her cubs")
+UNGUIDED = replace(SAMPLE, guidance=1)
+NOISE = replace(SAMPLE, start="noise")
+BLENDED = replace(SAMPLE, controls=Controls(blend=0.5), blend=OTHER)
+EVAL = Eval(frames=SAMPLE, clip_model=digest("clip model"), prompt="a tigress")
+RENDER = Render(source=SAMPLE)
+
+NFC, NFD = unicodedata.normalize("NFC", "é가"), unicodedata.normalize("NFD", "é가")
+
+GOLDEN = {
+    "extract": (1, "d572922df49dd3576cbdff0bc2f1dcfde2d0fdb8bec1c9a275e3a3d5089edc22"),
+    "depth": (1, "30177b3ae4c2a0eb1d9114b5d454b1e830e5dfe39f82d79c2b89ea237b8a441a"),
+    "tune": (1, "7e352a88bea8e3081b618b93f75c6e522bf59ef5e4bc49c3458add6145e257cb"),
+    "invert": (1, "9fbc267dff2383a0dc3bacadc67875cb8b7fa0f01de51fa9510abd035bb219a1"),
+    "sample": (1, "de40852f8562460589846eec552f932112b316c656fe055745ee75b2b68b0f77"),
+    "eval": (1, "116ba84f0c385ad331b860389c9f0bed01fd3d02752f1291983f7eccdb99359e"),
+    "render": (1, "f75748b1a411f49514618dca7d3195f080e5a4016b1b8aea47abc7fdcdc26fb2"),
+}
+ONE_EACH: list[Recipe] = [EXTRACT, DEPTH, TUNE, INVERT, SAMPLE, EVAL, RENDER]
+
+
+@pytest.mark.parametrize("recipe", ONE_EACH, ids=lambda recipe: recipe.stage)
+def test_a_key_moves_only_with_the_version_of_its_stage(recipe: Recipe) -> None:
+    """If this fails and the stage gives other bytes now, raise its `version` and renew the key."""
+    inputs = {role: digest(role) for role in recipe.inputs}
+    assert (recipe.version, key(recipe, inputs)) == GOLDEN[recipe.stage]
+
+
+def test_every_stage_has_a_golden_key() -> None:
+    assert STAGES.keys() == GOLDEN.keys() == {recipe.stage for recipe in ONE_EACH}
+
+
+# Each parameter alone, beside the recipe it is changed in: it has to move the key.
+MOVES: list[tuple[Recipe, dict[str, Any]]] = [
+    (EXTRACT, {"clip": digest("another clip")}),
+    (EXTRACT, {"frames": 9}),
+    (EXTRACT, {"frames": None}),
+    (EXTRACT, {"size": (512, 256)}),
+    (EXTRACT, {"size": (256, 512)}),
+    (EXTRACT, {"size": None}),
+    (EXTRACT, {"fit": "pad"}),
+    (EXTRACT, {"fit": "squash"}),
+    (EXTRACT, {"start": 0.5}),
+    (EXTRACT, {"end": 2.0}),
+    (EXTRACT, {"stream": 0}),
+    (EXTRACT, {"background": "#ffffff"}),
+    (EXTRACT, {"tolerate_errors": True}),
+    (DEPTH, {"frames": replace(EXTRACT, frames=9)}),
+    (DEPTH, {"estimator": digest("another estimator")}),
+    (DEPTH, {"estimator": None, "given": digest("estimator")}),
+    (DEPTH, {"invert": True}),
+    (GIVEN, {"given": digest("another video")}),
+    (GIVEN, {"invert": True}),
+    (GIVEN, {"frames": replace(EXTRACT, start=0.5)}),
+    (TUNE, {"frames": replace(EXTRACT, frames=9)}),
+    (TUNE, {"depth": GIVEN}),
+    (TUNE, {"depth": None}),
+    *((TUNE, {"base": replace(BASE, **{part.name: digest("other")})}) for part in fields(Base)),
+    (TUNE, {"prompt": "a polar bear"}),
+    (TUNE, {"steps": 200}),
+    (TUNE, {"steps": 0}),
+    (TUNE, {"lr": 3e-5}),
+    (TUNE, {"weight_decay": 0.0}),
+    (TUNE, {"grad_clip": 2.0}),
+    (TUNE, {"temporal_weight": 0.2}),
+    (TUNE, {"temporal_weight": 0.0}),
+    (TUNE, {"temporal_target": "zero"}),
+    (TUNE, {"normalise": "frame"}),
+    (TUNE, {"seed": 34}),
+    (TUNE, {"seed": 2**63 - 1}),
+    (TUNE, {"dtype": "bf16"}),
+    (UNTUNED, {"dtype": "bf16"}),
+    (UNTUNED, {"frames": replace(EXTRACT, frames=9)}),
+    (INVERT, {"tuned": replace(TUNE, seed=34)}),
+    (INVERT, {"steps": 20}),
+    (INVERT, {"refine": 2}),
+    (INVERT, {"prompt": "a polar bear"}),
+    (INVERT, {"trajectory": True}),
+    (INVERT, {"dtype": "fp16"}),
+    (Invert(tuned=UNTUNED), {"tuned": replace(UNTUNED, normalise="frame")}),
+    (SAMPLE, {"inverted": replace(INVERT, refine=2)}),
+    (SAMPLE, {"prompt": "a tigress"}),
+    (SAMPLE, {"negative": "blurred"}),
+    (SAMPLE, {"guidance": 7.5}),
+    (SAMPLE, {"guidance": 1.0}),
+    (SAMPLE, {"eta": 0.5}),
+    (SAMPLE, {"start": "noise"}),
+    (replace(SAMPLE, eta=0.5), {"seed": 1}),
+    (NOISE, {"seed": 1}),
+    (NOISE, {"seed": 2**63 - 1}),
+    (NOISE, {"inverted": replace(INVERT, steps=20)}),
+    (NOISE, {"inverted": replace(INVERT, tuned=replace(TUNE, normalise="frame"))}),
+    (NOISE, {"inverted": replace(INVERT, tuned=replace(TUNE, seed=34))}),
+    (SAMPLE, {"dtype": "bf16"}),
+    (SAMPLE, {"controls": Controls(blend=0.5), "blend": OTHER}),
+    (BLENDED, {"controls": Controls(blend=0.25)}),
+    (BLENDED, {"blend": replace(OTHER, invert=True)}),
+    *(
+        (SAMPLE, {"controls": Controls(**{control: 0.5})})
+        for control in ("gain", "bias", "gamma", "near", "far", "smooth", "active")
+    ),
+    (EVAL, {"frames": EXTRACT}),
+    (EVAL, {"frames": NOISE}),
+    (EVAL, {"clip_model": digest("another model")}),
+    (EVAL, {"prompt": None}),
+    (EVAL, {"prompt": "a bear"}),
+    (RENDER, {"source": NOISE}),
+    (RENDER, {"suffix": ".gif"}),
+    (RENDER, {"fps": 12.0}),
+    (RENDER, {"crf": 20}),
+    (RENDER, {"provenance": "{}"}),
+]
+
+# What must not move a key, and why.
+STAYS: list[tuple[str, Recipe, dict[str, Any]]] = [
+    ("7 and 7.0 are one number", replace(EXTRACT, end=7.0), {"end": 7}),
+    ("0 and 0.0 are one number", EXTRACT, {"start": 0}),
+    ("minus nought is nought", EXTRACT, {"start": -0.0}),
+    ("with no weight there is no target", LOOSE, {"temporal_target": "zero"}),
+    ("without depth nothing is normalised", BLIND, {"normalise": "frame"}),
+    ("nothing is trained: no prompt", UNTUNED, {"prompt": "else"}),
+    ("nothing is trained: no rate", UNTUNED, {"lr": 1e-3}),
+    ("nothing is trained: no decay", UNTUNED, {"weight_decay": 0.0}),
+    ("nothing is trained: no gradient", UNTUNED, {"grad_clip": 2.0}),
+    ("nothing is trained: no loss", UNTUNED, {"temporal_weight": 9.0, "temporal_target": "zero"}),
+    ("nothing is trained: no noise", UNTUNED, {"seed": 1}),
+    ("nothing is trained: depth is not read", UNTUNED, {"normalise": "frame"}),
+    ("nothing is random without eta", SAMPLE, {"seed": 1}),
+    ("guidance 1 never looks at the negative", UNGUIDED, {"negative": "blurred"}),
+    ("noise has no inversion behind it", NOISE, {"inverted": replace(INVERT, refine=2)}),
+    ("noise has no inversion prompt", NOISE, {"inverted": replace(INVERT, prompt="x")}),
+    ("composed and decomposed text is one text", replace(TUNE, prompt=NFC), {"prompt": NFD}),
+]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change"),
+    MOVES,
+    ids=[f"{recipe.stage}.{'+'.join(change)}" for recipe, change in MOVES],
+)
+def test_what_can_change_the_result_moves_the_key(recipe: Recipe, change: dict[str, Any]) -> None:
+    assert key(replace(recipe, **change)) != key(recipe)
+
+
+@pytest.mark.parametrize(("why", "recipe", "change"), STAYS, ids=[why for why, _, _ in STAYS])
+def test_what_cannot_change_the_result_leaves_the_key(
+    why: str, recipe: Recipe, change: dict[str, Any]
+) -> None:
+    assert key(replace(recipe, **change)) == key(recipe)
+
+
+@pytest.mark.parametrize("kind", STAGES.values(), ids=STAGES)
+def test_the_tables_know_every_field(kind: type[Recipe]) -> None:
+    moved = {name for recipe, change in MOVES if type(recipe) is kind for name in change}
+    assert moved == {field.name for field in fields(kind)}
+
+
+def test_the_tables_know_every_control() -> None:
+    moved = {
+        field.name
+        for _, change in MOVES
+        for field in fields(Controls)
+        if "controls" in change
+        and getattr(change["controls"], field.name) != getattr(Controls(), field.name)
+    }
+    assert moved == {field.name for field in fields(Controls)}
+
+
+def test_all_changes_together_have_different_keys() -> None:
+    changed = [replace(recipe, **change) for recipe, change in MOVES]
+    found = {recipe: key(recipe) for recipe in changed}
+    assert len(set(found.values())) == len(found)
+
+
+def test_what_is_random_says_so() -> None:
+    assert not SAMPLE.random
+    assert NOISE.random
+    assert replace(SAMPLE, eta=0.1).random
+
+
+def test_every_external_input_is_named_by_a_digest() -> None:
+    for recipe in ONE_EACH:
+        assert all(len(found) == 64 for found in recipe.externals.values())
+        assert not recipe.externals.keys() & recipe.inputs.keys()
+
+
+# A recipe that makes no sense is refused where it is made, before any work.
+NAN = math.nan
+REFUSED: list[tuple[Recipe, dict[str, Any], str]] = [
+    (EXTRACT, {"frames": 0}, "--frames"),
+    (EXTRACT, {"frames": 513}, "--frames"),
+    (EXTRACT, {"size": (4, 512)}, "width"),
+    (EXTRACT, {"size": (512, 9000)}, "height"),
+    (EXTRACT, {"start": -1.0}, "--start"),
+    (EXTRACT, {"start": NAN}, "--start"),
+    (EXTRACT, {"start": 2.0, "end": 2.0}, "--end"),
+    (EXTRACT, {"end": NAN}, "--end"),
+    (DEPTH, {"given": digest("given")}, "one of the two"),
+    (DEPTH, {"estimator": None}, "one of the two"),
+    (TUNE, {"prompt": " \n"}, "prompt"),
+    (TUNE, {"steps": -1}, "--steps"),
+    (TUNE, {"lr": NAN}, "--lr"),
+    (TUNE, {"lr": -1e-5}, "--lr"),
+    (TUNE, {"weight_decay": NAN}, "--weight-decay"),
+    (TUNE, {"grad_clip": 0.0}, "--grad-clip"),
+    (TUNE, {"temporal_weight": NAN}, "--temporal-weight"),
+    (TUNE, {"seed": -1}, "--seed"),
+    (TUNE, {"seed": 2**63}, "--seed"),
+    (INVERT, {"steps": 0}, "--steps"),
+    (INVERT, {"refine": -1}, "--refine"),
+    (SAMPLE, {"prompt": ""}, "prompt"),
+    (SAMPLE, {"guidance": NAN}, "--guidance"),
+    (SAMPLE, {"eta": 1.1}, "--eta"),
+    (SAMPLE, {"seed": -1}, "--seed"),
+    (SAMPLE, {"blend": OTHER}, "blend"),
+    (SAMPLE, {"controls": Controls(blend=0.5)}, "blend"),
+    (Sample(inverted=Invert(tuned=BLIND), prompt="x"), {"controls": Controls(gain=2)}, "no depth"),
+    (RENDER, {"fps": 0.0}, "--fps"),
+    (RENDER, {"crf": 52}, "--crf"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "change", "says"), REFUSED)
+def test_a_value_that_makes_no_sense_is_refused(
+    recipe: Recipe, change: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        replace(recipe, **change)
+
+
+@pytest.mark.parametrize("control", [field.name for field in fields(Controls)])
+def test_a_control_refuses_nan(control: str) -> None:
+    with pytest.raises(UsageError, match=control):
+        Controls(**{control: NAN})
