@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from dvcli.errors import Interrupted, MissingError
 
@@ -12,12 +12,14 @@ Attention = Literal["auto", "sdpa", "xformers"]
 GradCheckpointing = Literal["auto", "on", "off"]
 
 
+@runtime_checkable
 class Task(Protocol):
     """One bar: `advance` after each step, with figures worth showing beside it."""
 
     def advance(self, steps: int = 1, **figures: float) -> None: ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where a stage reports how far it is. `total` is the number of steps of the task."""
 

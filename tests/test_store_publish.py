@@ -195,18 +195,15 @@ def test_bytes_are_on_the_disk_before_they_can_be_seen(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each file is flushed under its temporary name, its folder after; the record comes last."""
-    events: list[str] = []
+    events: list[tuple[str, Path]] = []
     fsync, replace = os.fsync, os.replace
 
-    def name(path: str) -> str:
-        return Path(path).name if "/objects/" in path or "/actions/" in path else "tmp"
-
     def note_fsync(fd: int) -> None:
-        events.append(f"flush {name(str(Path(f'/proc/self/fd/{fd}').readlink()))}")
+        events.append(("flush", Path(f"/proc/self/fd/{fd}").readlink()))
         fsync(fd)
 
-    def note_replace(source: os.PathLike[str], target: os.PathLike[str]) -> None:
-        events.append(f"show {name(str(target))}")
+    def note_replace(source: Path, target: Path) -> None:
+        events.extend([("move", Path(source)), ("to", Path(target))])
         replace(source, target)
 
     if not Path("/proc/self/fd").exists():
@@ -214,12 +211,15 @@ def test_bytes_are_on_the_disk_before_they_can_be_seen(
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
     made = put(store, 0, {"frames": b"x"})
-    sha = made.outputs["frames"].sha256
-    shown = [i for i, event in enumerate(events) if event.startswith("show")]
-    assert [events[i] for i in shown] == [f"show {sha}", f"show {made.key}.json"]
-    assert all("flush tmp" in events[max(i - 2, 0) : i] for i in shown)
-    assert events[shown[0] + 1] == f"flush {sha[:2]}"
-    assert events[shown[1] + 1] == f"flush {made.key[:2]}"
+    moves = [i for i, (what, _) in enumerate(events) if what == "move"]
+    assert [events[i + 1][1] for i in moves] == [
+        store.object_path(made.outputs["frames"].sha256),
+        store.record_path(made.key),
+    ]
+    for i in moves:
+        (_, source), (_, target) = events[i : i + 2]
+        assert ("flush", source) in events[:i]
+        assert events[i + 2] == ("flush", target.parent)
 
 
 def test_a_hit_counts_as_a_use(store: Store) -> None:

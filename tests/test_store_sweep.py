@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvcli.errors import MissingError, StorageError, UsageError
-from dvcli.store import Artifact, Store, listing, locks, record, sweep
+from dvcli.store import Artifact, Store, disk, listing, locks, record, sweep
 from dvcli.store.keys import preimage
 
 HOUR, DAY = 3600.0, 86400.0
@@ -145,6 +145,17 @@ def test_objects_of_records_of_a_later_format_stay(store: Store) -> None:
     assert (path.exists(), objects(store)) == (True, 1)
 
 
+def test_an_object_that_is_found_again_is_young_again(store: Store) -> None:
+    files = {"frames": b"the same bytes"}
+    store.record_path(put(store, "old", files)).unlink()
+    with store.draft(preimage("extract", 1, {}, {})) as draft:
+        draft.path("frames").write_bytes(files["frames"])
+        made = draft.publish()
+    store.record_path(made.key).unlink()
+    assert store.gc(limit_bytes=0).swept == 0
+    assert made.path("frames").read_bytes() == files["frames"]
+
+
 def test_leftovers_of_killed_processes_go_after_the_grace(store: Store) -> None:
     put(store, 1, age=0)
     tmp, quarantine = store.home / "tmp", store.home / "quarantine"
@@ -267,6 +278,28 @@ def test_a_publication_in_the_midst_of_a_collection_is_whole(
     assert got is not None
     assert got.path("frames").read_bytes() == b"the same bytes"
     assert reader.get(old) is None
+
+
+def test_a_collection_in_the_midst_of_a_publication_takes_nothing_from_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees an orphan that the publication has found, before the record that names it."""
+    files = {"frames": b"the same bytes"}
+    store.record_path(put(store, "old", files)).unlink()
+    other, write = Store.open(store.root), disk.write
+    swept: list[int] = []
+
+    def interrupted(data: bytes, target: Path, tmp: Path) -> None:
+        if not swept:
+            swept.append(other.gc(limit_bytes=0, grace_s=0).freed)
+        write(data, target, tmp)
+
+    monkeypatch.setattr(disk, "write", interrupted)
+    new = put(store, "new", files)
+    assert swept == [len(files["frames"])]
+    got = Store.open(store.root).get(new)
+    assert got is not None
+    assert got.path("frames").read_bytes() == b"the same bytes"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -67,9 +67,12 @@ def test_an_address_is_not_a_path(address: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["concat:a|b.mp4", "12:30 clip.mp4", "-i.mp4", "häßlich\n.mp4"])
-def test_a_file_may_have_any_name(name: str, clip: Path, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(clip.read_bytes())
-    assert probe(tmp_path / name).frames == 10
+def test_a_file_may_have_any_name(
+    name: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(clip.read_bytes())
+    assert probe(Path(name)).frames == 10
 
 
 def test_a_name_that_is_not_utf8_is_opened(clip: Path, tmp_path: Path) -> None:

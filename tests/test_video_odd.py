@@ -341,6 +341,26 @@ def test_damage_in_the_middle_is_refused_or_left_out_on_request(tmp_path: Path) 
     assert kept == [n for n in range(60) if not 20 <= n < 25]
 
 
+def test_pictures_with_concealed_damage_count_as_damaged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    pictures = []
+    for number in range(20):
+        picture = numbered(number)
+        picture[32:] = rng.integers(0, 256, (32, 96, 3))  # so that a frame fills many bytes
+        pictures.append(picture)
+    clip = make_clip(tmp_path / "x.mkv", pictures, options={"crf": "5", "g": "1", "bf": "0"})
+    with av.open(str(clip)) as container:
+        packet = next(p for p in container.demux(video=0) if p.pts == 400)  # frame 10, in ms
+        place, size = packet.pos, packet.size
+    data = bytearray(clip.read_bytes())
+    data[place + size // 2 : place + size // 2 + 400] = b"\xff" * 400
+    clip.write_bytes(data)
+    with pytest.raises(InputError, match="is damaged: 19 of 20 frames decode"):
+        every_frame(clip)
+    kept = numbers_of(every_frame(clip, tolerate_errors=True).frames)
+    assert kept == [n for n in range(20) if n != 10]
+
+
 def two_streams(path: Path, second: dict[str, object]) -> Path:
     """A small numbered stream 0 beside another video stream, both in one file."""
     with av.open(str(path), "w") as out:

@@ -52,7 +52,7 @@ class Sources:
 
     def _single(self, reference: str, kind: Literal["depth", "clip"], part: str) -> Digest:
         folder = resolve(reference, offline=self._offline, kind=kind)
-        found = checkpoint(reference, folder, self._store.digest_file)
+        found = checkpoint(reference, folder, self._store.digest_file, only=(part,))
         if part not in found.components:
             raise InputError(
                 f"`{reference}` has no {part.replace('_', ' ')}",

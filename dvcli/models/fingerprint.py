@@ -108,7 +108,8 @@ def checkpoint(
     """The checkpoint in a folder: a base by its parts, else one `clip` or `depth_estimator`.
 
     A base's depth estimator goes together with the `feature_extractor` beside it; it has the digest
-    that the same two have in one folder. `only` leaves the other components unread. Raises `InputError` for anything that is not to be loaded.
+    that the same two have in one folder. `only` leaves the other components unread. Raises
+    `InputError` for anything that is not to be loaded.
     """
     root = folder.resolve()
     if (root / "model_index.json").is_file():

@@ -22,7 +22,6 @@ BUNDLED = Path(__file__).parent.parent / "bundled"
 
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_OTHERWISE = "`--model tiny` is built in, `--model PATH` takes a folder"
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +187,6 @@ def _fetch(name: str, kind: Kind) -> Path:
 
 
 def _otherwise(kind: Kind) -> str:
-    if kind == "clip":
-        return "`--clip tiny` is built in, `--clip PATH` takes a folder"
-    return _OTHERWISE
+    if kind == "base":
+        return "`--model tiny` is built in, `--model PATH` takes a folder"
+    return "`tiny` in its place is built in, a folder is taken as well"

@@ -21,6 +21,7 @@ from dvcli.errors import InputError
 from dvcli.models import load, text
 from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
 from dvcli.runtime import Runtime
+from dvcli.stages import attention
 from dvcli.store import Artifact, Draft
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,8 +29,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def untuned(base: Base, dtype: DType, seed: int, runtime: Runtime) -> Any:
     """The checkpoint's U-Net, inflated; its temporal layers, drawn from `seed`, do nothing yet."""
+    attend = attention.chosen(runtime, DTYPES[dtype])
     network = load.unet(runtime.locate(base.unet), dtype, runtime.device)
-    return unet.inflate(network, torch.Generator().manual_seed(seed))
+    unet.inflate(network, torch.Generator().manual_seed(seed))
+    unet.use_attention(network, attend)
+    return network
 
 
 def tuned(recipe: Tune, artifact: Artifact, dtype: DType, stage: str, runtime: Runtime) -> Any:

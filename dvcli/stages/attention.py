@@ -1,0 +1,85 @@
+"""Which kernels compute attention: torch's own, or xformers where it proves itself."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dvcli.core.unet import Attend
+from dvcli.errors import MissingError, ResourceError
+from dvcli.runtime import Runtime
+
+log = logging.getLogger(__name__)
+PROBE = (2, 8, 1024, 64)  # batch, heads, tokens, dimensions of the self-test
+TOLERANCE = 2e-2  # of half-precision kernels that sum in another order
+
+
+def chosen(runtime: Runtime, dtype: torch.dtype) -> Attend:
+    """The attention for this device: `sdpa`, `xformers`, or for `auto` the faster that is right.
+
+    Raises `MissingError` when xformers is asked for and absent, `ResourceError` when it is asked
+    for and gives other results or none on this device.
+    """
+    if runtime.attention == "sdpa":
+        return F.scaled_dot_product_attention
+    on_cuda = runtime.device.startswith("cuda")
+    if runtime.attention == "auto" and not on_cuda:
+        return F.scaled_dot_product_attention
+    try:
+        theirs = xformers_attention()
+    except ImportError as error:
+        if runtime.attention == "auto":
+            return F.scaled_dot_product_attention
+        raise MissingError(
+            f"xformers cannot be imported: {error}", hint="`pip install dvid[xformers]`"
+        ) from error
+    wrong = self_test(theirs, runtime.device, dtype)
+    if wrong is None:
+        return theirs
+    if runtime.attention == "xformers":
+        raise ResourceError(
+            f"xformers does not serve on `{runtime.device}`: {wrong}", hint="`--attention sdpa`"
+        )
+    log.info("attention by sdpa, as xformers %s", wrong)
+    return F.scaled_dot_product_attention
+
+
+def xformers_attention() -> Attend:
+    """xformers' memory-efficient attention on `b heads n d`."""
+    from xformers.ops import memory_efficient_attention
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # xformers counts b, tokens, heads, dimensions.
+        mixed: Tensor = memory_efficient_attention(*(x.transpose(1, 2) for x in (q, k, v)))
+        return mixed.transpose(1, 2)
+
+    return attend
+
+
+def self_test(attend: Attend, device: str, dtype: torch.dtype) -> str | None:
+    """What is wrong with it beside torch's own on this device: nothing, or a few words."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(PROBE, generator=generator).to(device, dtype) for _ in range(3))
+    ours = F.scaled_dot_product_attention
+    try:
+        difference = (attend(q, k, v) - ours(q, k, v)).abs().max().item()
+        if not difference <= TOLERANCE:
+            return f"differs by {difference:.2g}"
+        slower = fastest(lambda: attend(q, k, v)) / fastest(lambda: ours(q, k, v))
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"takes {slower:.2f} times as long" if slower > 1.05 else None
+
+
+def fastest(work: Callable[[], Tensor], rounds: int = 5) -> float:
+    """Seconds of the fastest of a few rounds."""
+    best = float("inf")
+    for _ in range(rounds + 1):
+        begun = time.perf_counter()
+        if work().is_cuda:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - begun)
+    return best
