@@ -25,7 +25,9 @@ def reference() -> str:
 def completion(shell: str) -> str:
     """The script that makes a shell complete `dvid`."""
     command = [sys.executable, "-m", "dvcli", "--show-completion", shell]
-    return output(command, {}).rstrip() + "\n"
+    # Otherwise Typer writes the script of the shell that this runs under.
+    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    return output(command, named).rstrip() + "\n"
 
 
 def output(command: list[str], env: dict[str, str]) -> str:

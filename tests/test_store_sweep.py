@@ -174,6 +174,14 @@ def test_leftovers_of_killed_processes_go_after_the_grace(store: Store) -> None:
     assert not any(place.exists() for place in places)
 
 
+def test_a_file_that_is_being_written_stays_even_without_a_grace(store: Store) -> None:
+    path = store.home / "tmp" / "record"
+    path.write_bytes(b"half")
+    set_age(path, HOUR / 2)
+    assert store.gc(limit_bytes=0, grace_s=0).swept == 0
+    assert path.exists()
+
+
 def test_a_draft_that_is_being_written_stays_however_long_it_takes(store: Store) -> None:
     with store.draft(preimage("tune", 1, {}, {})) as draft:
         path = draft.path("deltas")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dvcli.store.store import Store
 
 _STALE = 7 * 24 * 3600.0
+_WRITTEN = 3600.0  # no single file is written for longer, whatever grace was asked for
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +47,7 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
     """What went: least recently used first until the objects are within `limit` bytes.
 
     Pinned, in `roots`, or used within the last `grace` seconds stays. Leftovers go in any case:
-    files in `tmp/` and quarantine older than that, checkpoints of seven days that nobody works on,
+    files in quarantine older than that and in `tmp/` (an hour at least), checkpoints of seven days that nobody works on,
     objects that no record names.
     """
     now = time.time()
@@ -178,7 +179,7 @@ def _give_back(away: Path, path: Path) -> None:
 
 def _leftovers(store: "Store", now: float, grace: float) -> Iterator[Path]:
     for path in listing.listed(store.home / "tmp"):
-        if now - disk.modified(path) > grace and not _worked_in(path, now):
+        if now - disk.modified(path) > max(grace, _WRITTEN) and not _worked_in(path, now):
             yield path
     for path in listing.listed(store.home / "quarantine"):
         if now - disk.modified(path) > grace:
