@@ -65,7 +65,8 @@ def test_noise_does_not_add_up_along_a_long_clip() -> None:
     still = scene().repeat(frames, 1, 1, 1)
     noisy = flicker(still + 60 * torch.randn(still.shape, generator=generator))
     contrast = align(noisy).flatten(1).std(dim=1)
-    assert float((contrast / contrast[0] - 1).abs().max()) < 0.05
+    # neighbours alone drift by 0.034 here
+    assert float((contrast / contrast[0] - 1).abs().max()) < 0.01
 
 
 def test_a_clip_that_does_not_flicker_stays_as_it_is() -> None:
@@ -93,7 +94,7 @@ def test_a_constant_frame_between_others_does_not_break_the_rest(at: int) -> Non
     ratio = mine[1:] / gauge[1:]
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-3, atol=1e-3)
     near = others[min(range(7), key=lambda k: abs(others[k] - at))]
-    assert float(aligned[at].mean()) == pytest.approx(float(aligned[near].mean()), rel=0.01)
+    assert float(aligned[at].mean()) == pytest.approx(float(aligned[near].mean()), rel=1e-4)
 
 
 def test_a_mostly_empty_scene_keeps_the_scale_it_has() -> None:

@@ -47,8 +47,8 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
     """What went: least recently used first until the objects are within `limit` bytes.
 
     Pinned, in `roots`, or used within the last `grace` seconds stays. Leftovers go in any case:
-    files in quarantine older than that and in `tmp/` (an hour at least), checkpoints of seven days that nobody works on,
-    objects that no record names.
+    files in quarantine older than that, in `tmp/` older than an hour at least, checkpoints of seven
+    days that nobody works on, objects that no record names.
     """
     now = time.time()
 

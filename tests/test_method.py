@@ -1,0 +1,184 @@
+"""What the method promises of whole runs: parity with the image pipeline, reconstruction, depth."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import write_depth2img
+from numpy.typing import NDArray
+from PIL import Image
+from program import Dvid
+from safetensors.torch import load_file
+
+from dvcli.store import Artifact, Store
+from dvcli.video import frames as frame_file
+
+
+def artifact(dvid: Dvid, stage: str, *more: str | Path) -> Artifact:
+    """The artifact of a stage of the last run's chain, as `sample …` would use or make it."""
+    plan = map(json.loads, dvid("sample", *more, "-n", "--json").lines)
+    key = next(step["key"] for step in plan if step["stage"] == stage)
+    found = Store.open().get(key)
+    assert found is not None
+    return found
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    return -10 * math.log10(float(np.mean((a.astype(float) - b) ** 2)) / 255**2)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_one_untuned_frame_from_noise_is_what_the_image_pipeline_makes_of_the_same_noise_and_depth(
+    dvid: Dvid, bikes: Path, tmp_path: Path, prediction: str
+) -> None:
+    from diffusers import DDIMScheduler, StableDiffusionDepth2ImgPipeline
+
+    base = write_depth2img(tmp_path / "base", prediction=prediction)  # type: ignore[arg-type]
+    framing = ["--frames", "1", "--size", "96x64", "--normalise", "frame"]
+    dvid("tune", bikes, "x", "--model", base, "--steps", "0", *framing)
+    dvid("invert", "--steps", "6")
+    wish = ["-p", "a bear", "--negative", "snow", "--guidance", "7.5", "--from", "noise"]
+    dvid("sample", *wish, "--seed", "5")
+    ours = frame_file.load(artifact(dvid, "sample", *wish, "--seed", "5").path("frames"))[0]
+
+    noise = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(5))
+    depth = load_file(artifact(dvid, "depth", "-p", "x").path("disparity"))["disparity"]
+    pipe = StableDiffusionDepth2ImgPipeline.from_pretrained(base)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.prepare_latents = lambda *_, **__: noise  # at strength 1 it would add a trace of the image
+    theirs = pipe(
+        "a bear",
+        image=Image.new("RGB", (96, 64)),
+        depth_map=depth[:, 0],
+        negative_prompt="snow",
+        strength=1.0,
+        guidance_scale=7.5,
+        num_inference_steps=6,
+        output_type="np",
+    ).images[0]
+    np.testing.assert_allclose(ours, np.round(theirs * 255), atol=1)
+    assert np.mean(ours != np.round(theirs * 255)) < 0.01
+
+
+@pytest.fixture
+def own_prompt(dvid: Dvid, tuned: Path) -> tuple[float, NDArray[np.uint8], NDArray[np.uint8]]:
+    """(PSNR that `invert` reports, the clip sampled with the inversion's conditions, the best)."""
+    from dvcli.models import latents, load
+
+    options = ["--steps", "20", "--refine", "6", "--prompt", "a man"]
+    (said,) = map(json.loads, dvid("invert", *options, "--json").lines)
+    wish = ["-p", "a man", "--guidance", "1"]
+    dvid("sample", *wish)
+    ours = frame_file.load(artifact(dvid, "sample", *wish).path("frames"))
+    x0 = load_file(artifact(dvid, "tune", *wish).path("latents"))["latents"]
+    run = json.loads((tuned / "state" / "runs" / "bikes.json").read_text())
+    vae = load.vae(Path(run["model"]) / "vae", "fp32", "cpu")
+    return said["psnr"], ours, latents.decode(vae, x0, 4).numpy()
+
+
+def test_guidance_1_with_the_inversions_own_prompt_reconstructs_the_clip(
+    own_prompt: tuple[float, NDArray[np.uint8], NDArray[np.uint8]],
+) -> None:
+    _, ours, best = own_prompt
+    assert psnr(ours, best) > 35
+
+
+def test_invert_reports_the_psnr_that_sampling_reaches(
+    own_prompt: tuple[float, NDArray[np.uint8], NDArray[np.uint8]],
+) -> None:
+    reported, ours, best = own_prompt
+    assert reported == pytest.approx(psnr(ours, best), abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4"])
+def test_refinement_never_lowers_the_reconstruction_psnr(dvid: Dvid, base: Path, name: str) -> None:
+    from media import real_clips
+
+    framing = ["--frames", "3", "--size", "64"]
+    dvid("tune", real_clips()[name], "x", "--model", base, "--steps", "0", *framing)
+    found = [
+        json.loads(dvid("invert", "--steps", "20", "--refine", str(n), "--json").out)["psnr"]
+        for n in range(4)
+    ]
+    assert found == sorted(found)
+    assert found[-1] > found[0] + 3
+
+
+def test_a_depth_control_at_its_neutral_value_changes_no_byte(dvid: Dvid, tuned: Path) -> None:
+    plain = dvid("sample", "-p", "a fox").lines
+    neutral = ["--depth-gain", "1", "--depth-bias", "0", "--depth-gamma", "1", "--depth-near", "1"]
+    neutral += ["--depth-far", "-1", "--depth-smooth", "0", "--depth-active", "1"]
+    assert dvid("sample", "-p", "a fox", *neutral).lines == plain
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        "--depth-gain=0.4",
+        "--depth-bias=0.3",
+        "--depth-gamma=2",
+        "--depth-near=0.5",
+        "--depth-far=-0.5",
+        "--depth-smooth=1.5",
+        "--depth-active=0.5",
+    ],
+)
+def test_each_depth_control_changes_the_clip_and_runs_only_the_sampling(
+    dvid: Dvid, tuned: Path, control: str
+) -> None:
+    dvid("sample", "-p", "a fox")
+    dvid("sample", "-p", "a fox", control)
+    plain = frame_file.load(artifact(dvid, "sample", "-p", "a fox").path("frames"))
+    changed = frame_file.load(artifact(dvid, "sample", "-p", "a fox", control).path("frames"))
+    assert not np.array_equal(plain, changed)
+
+
+def test_a_constant_depth_gives_a_clip_and_no_nan(
+    dvid: Dvid, base: Path, bikes: Path, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (90, 90, 90)).save(flat / f"{number}.png")
+    framing = ["--frames", "3", "--size", "64"]
+    dvid("tune", bikes, "x", "--model", base, "--steps", "1", "--depth", flat, *framing)
+    dvid("invert", "--steps", "2")
+    path = dvid("sample", "-p", "a fox", "-o", "x.png").lines[0]
+    assert Image.open(path).size == (3 * 64, 64)
+
+
+def test_a_base_without_depth_is_tuned_and_sampled_without_it(
+    dvid: Dvid, bikes: Path, tmp_path: Path
+) -> None:
+    base = write_depth2img(tmp_path / "t2i", depth=False)
+    framing = ["--frames", "3", "--size", "64"]
+    dvid("tune", bikes, "x", "--model", base, "--steps", "2", "--temporal-weight", "0", *framing)
+    dvid("invert", "--steps", "2")
+    stages = [json.loads(line)["stage"] for line in dvid("sample", "-p", "y", "-n", "--json").lines]
+    assert "depth" not in stages
+    dvid("sample", "-p", "a fox")
+    assert "no depth" in dvid("sample", "-p", "a fox", "--depth-gain", "0.5", code=2).err
+
+
+def test_an_untuned_run_has_no_deltas(dvid: Dvid, base: Path, bikes: Path) -> None:
+    options = ["--model", base, "--frames", "2", "--size", "64"]
+    dvid("tune", bikes, "x", "--steps", "0", *options)
+    deltas = artifact(dvid, "tune", "-p", "x").path("deltas")
+    assert load_file(deltas) == {}
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision_goes_the_whole_way_with_trainables_in_float32(
+    dvid: Dvid, base: Path, bikes: Path, dtype: str
+) -> None:
+    options = ["--model", base, "--frames", "2", "--size", "64", "--dtype", dtype]
+    dvid("tune", bikes, "x", "--steps", "2", *options)
+    dvid("invert", "--steps", "2", "--dtype", dtype)
+    dvid("sample", "-p", "a fox", "--dtype", dtype)
+    deltas = load_file(artifact(dvid, "tune", "-p", "x").path("deltas"))
+    assert {tensor.dtype for tensor in deltas.values()} == {torch.float32}
+    assert all(tensor.isfinite().all() for tensor in deltas.values())
