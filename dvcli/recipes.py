@@ -29,6 +29,17 @@ def within(name: str, value: float, low: float, high: float) -> None:
         raise UsageError(f"{name} is {value:g}, which is not between {low:g} and {high:g}")
 
 
+def worded(name: str, text: str) -> None:
+    """Refuse a text that is no Unicode text: half a character, as a wrongly decoded byte gives."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{name} is not valid text at character {error.start + 1}",
+            hint="the shell's locale decides how its bytes are read, UTF-8 is expected",
+        ) from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Base:
     """A checkpoint by the content of the components that the network's output depends on."""
@@ -98,6 +109,8 @@ class Extract:
             within("the width", self.size[0], 8, 8192)
             within("the height", self.size[1], 8, 8192)
         within("--start", self.start, 0, 1e6)
+        if self.end is not None:
+            within("--end", self.end, 0, 1e6)
         if self.end is not None and not self.end > self.start:
             raise UsageError(f"--end is {self.end:g}, which is not after --start {self.start:g}")
 
@@ -181,6 +194,7 @@ class Tune:
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise UsageError("the prompt is empty", hint="describe the clip in a few words")
+        worded("the prompt", self.prompt)
         within("--steps", self.steps, 0, 1_000_000)
         within("--lr", self.lr, 0, 1)
         within("--weight-decay", self.weight_decay, 0, 1)
@@ -227,6 +241,7 @@ class Invert:
     def __post_init__(self) -> None:
         within("--steps", self.steps, 1, 1000)
         within("--refine", self.refine, 0, 20)
+        worded("the prompt", self.prompt)
 
     @property
     def inputs(self) -> dict[str, "Recipe"]:
@@ -267,6 +282,8 @@ class Sample:
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise UsageError("the prompt is empty", hint="say what the new clip shows")
+        worded("the prompt", self.prompt)
+        worded("the negative prompt", self.negative)
         within("--guidance", self.guidance, 0, 100)
         within("--eta", self.eta, 0, 1)
         within("--seed", self.seed, 0, 2**63 - 1)
@@ -320,6 +337,9 @@ class Eval:
     frames: "Sample | Extract"
     clip_model: Digest
     prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        worded("the prompt", self.prompt or "")
 
     @property
     def inputs(self) -> dict[str, "Recipe"]:

@@ -10,14 +10,13 @@ import re
 import time
 import unicodedata
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from dvcli.errors import DvidError, MissingError, StorageError, UsageError
-from dvcli.recipes import STAGES, Recipe, Sample
+from dvcli.recipe_json import Unfit, read, to_json
+from dvcli.recipes import Recipe, Sample
 from dvcli.store import disk
 
 SCHEMA = 1
@@ -131,6 +130,10 @@ class Runs:
         # Some file systems give back decomposed names.
         return sorted(n for name in names if _fits(n := unicodedata.normalize("NFC", name)))
 
+    def check(self, name: str) -> None:
+        """Raises `UsageError` for what cannot be the name of a run."""
+        self._path(name)
+
     def rm(self, name: str) -> None:
         """No run has that name any more."""
         path = self._path(name)
@@ -168,7 +171,7 @@ class Runs:
         for line in filter(None, lines):
             try:
                 found = _made(json.loads(line))
-            except (_Unfit, DvidError, ValueError, TypeError, KeyError) as damage:
+            except (Unfit, DvidError, ValueError, TypeError, KeyError) as damage:
                 _log.warning("a line of `%s` is passed over: %s", log, damage)
                 continue
             made.pop(found.path, None)
@@ -199,11 +202,15 @@ class Runs:
         return name_for(Path(clip).stem, self.names())
 
     def roots(self) -> set[str]:
-        """Every key that a run refers to, those in damaged files included: what `gc` must keep."""
+        """Every key that a run refers to, those in damaged files included: what `gc` must keep.
+
+        The keys of its samples are not among them: what a run stands for, from its frames to its
+        inversion, makes them again, and a cache that kept every sample would never shrink.
+        """
         found: set[str] = set()
-        for path in (p for name in self.names() for p in (self._path(name), self._samples(name))):
+        for name in self.names():
             try:
-                text = path.read_text("utf-8", "replace")
+                text = self._path(name).read_text("utf-8", "replace")
             except OSError:
                 continue
             found.update(re.findall(r"\b[0-9a-f]{64}\b", text))
@@ -291,102 +298,6 @@ def name_for(stem: str, taken: Collection[str]) -> str:
     return found
 
 
-def to_json(recipe: Recipe) -> dict[str, object]:
-    """The recipe as JSON values, its stage and version among them; `from_json` gives it back."""
-    written = _written(recipe)
-    assert isinstance(written, dict)
-    return written
-
-
-def from_json(data: object) -> Recipe:
-    """The recipe that `to_json` wrote. Raises `StorageError` for what it cannot have written."""
-    try:
-        read = _read(Recipe, data, "the recipe")
-    except (_Unfit, DvidError) as unfit:
-        raise StorageError(f"the recipe cannot be read: {unfit}") from None
-    return read  # type: ignore[no-any-return]
-
-
-class _Unfit(Exception):
-    """A value that no recipe of this version has in that place."""
-
-
-def _unfit(value: object, where: str) -> _Unfit:
-    return _Unfit(f"{where} is {json.dumps(value, ensure_ascii=False)[:60]}")
-
-
-def _written(value: object) -> object:
-    if is_dataclass(value) and not isinstance(value, type):
-        own = {f.name: _written(getattr(value, f.name)) for f in fields(value)}
-        kind = type(value)
-        if kind in STAGES.values():
-            return {"stage": kind.stage, "version": kind.version, **own}  # type: ignore[attr-defined]
-        return own
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _read(hint: Any, value: object, where: str) -> Any:
-    """The value as its annotation says. Raises `_Unfit` where it is not of that kind."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return _read_one_of(parts, value, where)
-    if is_dataclass(hint):
-        return _read_fields(hint, value, where)  # type: ignore[arg-type]
-    if origin is tuple and isinstance(value, list) and len(value) == len(parts):
-        return tuple(_read(part, item, where) for part, item in zip(parts, value, strict=True))
-    if (origin is Literal and value in parts) or (isinstance(hint, type) and _is(hint, value)):
-        return value
-    raise _unfit(value, where)
-
-
-def _is(kind: type, value: object) -> bool:
-    if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        return kind is float or float(value).is_integer()
-    return isinstance(value, kind) and kind is not int
-
-
-def _read_one_of(hints: tuple[Any, ...], value: object, where: str) -> Any:
-    stage = value.get("stage") if isinstance(value, dict) else None
-    if stage is not None:
-        kinds = [hint for hint in hints if getattr(hint, "stage", None) == stage]
-        if not kinds:
-            raise _Unfit(f"{where} is of the stage `{stage}`, which this version does not know")
-        return _read(kinds[0], value, where)
-    for hint in hints:
-        try:
-            return _read(hint, value, where)
-        except _Unfit:
-            continue
-    raise _unfit(value, where)
-
-
-def _read_fields(kind: type, value: object, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise _unfit(value, where)
-    given = dict(value)
-    if kind in STAGES.values():
-        stage, version = given.pop("stage", None), given.pop("version", None)
-        where = str(stage)
-        if stage != kind.stage or type(version) is not int:  # type: ignore[attr-defined]
-            raise _Unfit(f"{where} is not a recipe of this stage")
-        if version > kind.version:  # type: ignore[attr-defined]
-            raise _Unfit(f"`{stage}` is of version {version}, made by a newer dvid")
-    hints = _hints(kind)
-    unknown = sorted(given.keys() - hints.keys())
-    if unknown:
-        raise _Unfit(f"`{where}` has the unknown field `{unknown[0]}`, perhaps of a newer dvid")
-    try:
-        return kind(**{n: _read(hints[n], part, f"`{where}.{n}`") for n, part in given.items()})
-    except TypeError as missing:
-        raise _Unfit(str(missing)) from None
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {f.name: hints[f.name] for f in fields(kind)}
-
-
 def _encode(run: Run) -> bytes:
     data = {
         "schema": SCHEMA,
@@ -406,22 +317,22 @@ def _decode(data: bytes, path: Path) -> Run:
     try:
         found = json.loads(data)
         if found["schema"] != SCHEMA:
-            raise _Unfit(f"its format is {found['schema']}, perhaps of a newer dvid")
-        recipes = {stage: _read(Recipe, part, stage) for stage, part in found["recipes"].items()}
+            raise Unfit(f"its format is {found['schema']}, perhaps of a newer dvid")
+        recipes = {stage: read(Recipe, part, stage) for stage, part in found["recipes"].items()}
         return Run(
             name=unicodedata.normalize("NFC", path.name.removesuffix(".json")),
-            cwd=_read(str, found["cwd"], "cwd"),
-            clip=_read(str | None, found["clip"], "clip"),
-            model=_read(str | None, found["model"], "model"),
+            cwd=read(str, found["cwd"], "cwd"),
+            clip=read(str | None, found["clip"], "clip"),
+            model=read(str | None, found["model"], "model"),
             recipes=recipes,
             keys=_texts(found["keys"]),
             sources=_texts(found["sources"]),
-            created=_read(float, found["created"], "created"),
-            updated=_read(float, found["updated"], "updated"),
+            created=read(float, found["created"], "created"),
+            updated=read(float, found["updated"], "updated"),
         )
     except KeyError as missing:
         reason = f"it has no {missing}"
-    except (_Unfit, DvidError) as unfit:
+    except (Unfit, DvidError) as unfit:
         reason = str(unfit)
     except (ValueError, TypeError, AttributeError, RecursionError):
         reason = "it is not the JSON of a run"
@@ -432,13 +343,13 @@ def _decode(data: bytes, path: Path) -> Run:
 
 
 def _texts(found: Any) -> dict[str, str]:
-    return {name: _read(str, text, f"`{name}`") for name, text in found.items()}
+    return {name: read(str, text, f"`{name}`") for name, text in found.items()}
 
 
 def _made(found: Any) -> Made:
-    recipe = _read(Sample, found["recipe"], "the recipe")
+    recipe = read(Sample, found["recipe"], "the recipe")
     return Made(
-        recipe=recipe, key=_read(str, found["key"], "key"), path=_read(str, found["path"], "path")
+        recipe=recipe, key=read(str, found["key"], "key"), path=read(str, found["path"], "path")
     )
 
 

@@ -105,6 +105,8 @@ def test_a_clip_that_is_none_is_exit_3_in_two_lines(
         (["tune", "CLIP", "a", "--model", "BASE", "--device", "tpu"], 2, "no device `tpu`"),
         (["tune", "CLIP", "a", "--model", "BASE", "--frames", "0"], 2, "--frames is 0"),
         (["tune", "CLIP", "a", "--model", "BASE", "--end", "0"], 2, "--end is 0"),
+        (["tune", "CLIP", "a", "--model", "BASE", "--end", "inf"], 2, "--end is inf"),
+        (["tune", "CLIP", "a\udcff", "--model", "BASE"], 2, "not valid text at character 2"),
         (["tune", "CLIP", "a", "--model", "BASE", "--run", "a/b"], 2, "cannot be the name"),
         (["tune", "CLIP", "a", "--model", "nobody/nothing", "--offline"], 4, "nobody/nothing"),
         (["tune", "CLIP", "a", "--model", "FOLDER"], 3, "model_index.json"),

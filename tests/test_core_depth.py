@@ -326,3 +326,14 @@ def test_a_sample_is_continuous_in_the_active_share_also_across_a_step() -> None
         difference = float((run(active) - run(active - 1e-6)).abs().max())
         assert difference < 1e-4
     assert float((run(1.0) - run(0.0)).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_one_structured_frame_among_constant_ones_is_kept_and_lends_them_its_mean(at: int) -> None:
+    clip = torch.full((4, 1, 36, 48), 5.0)
+    clip[at] = scene()[0]
+    aligned = align(clip)
+    assert torch.equal(aligned[at], clip[at])
+    torch.testing.assert_close(
+        aligned.mean(dim=(1, 2, 3)), clip[at].mean().expand(4), rtol=1e-5, atol=1e-3
+    )

@@ -58,7 +58,7 @@ def provenance(recipe: Recipe, model: str | None) -> str:
     """The whole chain of recipes as JSON, to be embedded; no path or name of this machine."""
     from importlib.metadata import version
 
-    from dvcli.runs import to_json
+    from dvcli.recipe_json import to_json
 
     public = model if model is not None and not Path(model).expanduser().exists() else None
     story = {"schema": 1, "dvid": version("dvid"), "model": public, "recipe": to_json(recipe)}

@@ -31,6 +31,8 @@ def remember(session: Session, recipe: Extract | Depth | Tune | Invert, run: "Ru
 
 def begin(session: Session, clip: Path, name: str | None, model: str | None) -> "Run":
     """A run for a clip: the one of that name, else the clip's own from this directory, else new."""
+    if name is not None:
+        session.runs.check(name)
     chosen = name or session.runs.name_for(str(clip), cwd=here())
     from dvcli.runs import Run
 

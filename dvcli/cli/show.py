@@ -27,7 +27,7 @@ class Story:
 
 def embedded(path: Path) -> Story | None:
     """The provenance inside a media file, None where there is none."""
-    from dvcli.runs import from_json
+    from dvcli.recipe_json import from_json
     from dvcli.video.metadata import read_metadata
 
     text = read_metadata(path)
@@ -77,7 +77,7 @@ def show(
         clip, model, recipe = run.clip or "CLIP", run.model or "MODEL", _last(run)
     lines = commands(recipe, clip, model)
     if console.json:
-        from dvcli.runs import to_json
+        from dvcli.recipe_json import to_json
 
         console.result("", recipe=to_json(recipe), commands=lines)
         return

@@ -41,7 +41,8 @@ def align(disparity: Disparity) -> Disparity:
     if frames == 1 or len(rough) == 0:
         return disparity
     scale, shift = torch.ones(frames).double(), torch.zeros(frames).double()
-    scale[rough], shift[rough] = settle(points[rough])
+    if len(rough) > 1:
+        scale[rough], shift[rough] = settle(points[rough])
     for i in sorted(set(range(frames)) - set(rough.tolist())):
         near = int(rough[(rough - i).abs().argmin()])
         scale[i] = scale[near]
@@ -97,8 +98,6 @@ def balance(
     frames: int,
 ) -> Float[Tensor, " f"]:
     """The levels `u`, `u[0] = 0`, with the smallest weighted squares of `u[j] - u[i] - step`."""
-    if frames == 1:
-        return torch.zeros(1, dtype=torch.float64)
     rows = torch.arange(len(i))
     design = torch.zeros(len(i), frames, dtype=torch.float64)
     design[rows, j], design[rows, i] = 1.0, -1.0

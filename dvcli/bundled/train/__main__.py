@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of `pool`")
-    parser.add_argument("--count", type=int, default=48_000, help="scenes of `pool`, `evaluate`")
+    parser.add_argument("--count", type=int, default=48_000, help="of scenes")
     parser.add_argument("--mix", choices=("binding", "everyday"), default="binding")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int)
@@ -79,7 +79,7 @@ def main() -> None:
     if given.phase == "pool":
         phases.pool(given.work, given.count, given.mix, given.workers)
     elif given.phase == "latents":
-        phases.latents(given.work, given.device)
+        phases.latents(given.work, given.count, given.device, given.half)
     elif given.phase == "evaluate":
         phases.evaluate(given.work, min(given.count, 200), given.device)
     elif given.phase == "export":

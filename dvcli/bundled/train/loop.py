@@ -123,10 +123,13 @@ class Trainer:
         began, since, total = time.monotonic(), self.step, 0.0
         for module in self.modules.values():
             module.train()
+        kind = self.plan.device.split(":")[0]
         while self.step < self.plan.steps:
             for group, scale in zip(self.optimiser.param_groups, self.scales, strict=True):
                 group["lr"] = rate(self.plan, self.step) * scale
-            with torch.autocast(self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.half):
+            with torch.autocast(
+                self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.half
+            ):
                 value = loss(self.step)
             torch.autograd.backward(value)
             for group in self.optimiser.param_groups:

@@ -75,9 +75,7 @@ def vae(work: Path, plan: Plan) -> None:
         rows = torch.randint(scenes.count, (plan.batch,), generator=trainer.generator)
         pictures = scenes.pictures(rows)
         pictures = pictures.flip(3) if step % 2 else pictures
-        return coding.coding_loss(
-            model, pictures.to(plan.device), patches, step, trainer.generator
-        )
+        return coding.coding_loss(model, pictures.to(plan.device), patches, step, trainer.generator)
 
     def probe() -> dict[str, float]:
         shadow.load_state_dict({k: v.cpu() for k, v in trainer.averages["vae"].items()})
@@ -87,18 +85,21 @@ def vae(work: Path, plan: Plan) -> None:
     trainer.run(loss, probe, 400)
 
 
-def latents(work: Path, device: str) -> None:
-    """Encode the whole pool with the trained autoencoder."""
+def latents(work: Path, count: int, device: str, half: bool) -> None:
+    """Encode the first `count` scenes of the pool with the trained autoencoder."""
     scenes = Pool(work / "pool")
     model = _vae(work).to(device)
     kept = work / "pool" / "latents.npy"
-    shape = (scenes.count, 4, family.LATENT, family.LATENT)
+    count = min(count, scenes.count)
+    shape = (count, 4, family.LATENT, family.LATENT)
     made = np.lib.format.open_memmap(
         kept.with_suffix(".partial"), mode="w+", dtype=np.float16, shape=shape
     )
-    for at in range(0, scenes.count, 250):
-        part = _encoded(model, scenes.pictures(slice(at, at + 250)).to(device))
-        made[at : at + 250] = part.cpu().half().numpy()
+    for at in range(0, count, 250):
+        rows = slice(at, min(at + 250, count))
+        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=half):
+            part = _encoded(model, scenes.pictures(rows).to(device))
+        made[rows] = part.cpu().half().numpy()
     made.flush()
     kept.with_suffix(".partial").replace(kept)
 
