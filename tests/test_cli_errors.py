@@ -208,10 +208,35 @@ def test_running_out_of_memory_in_the_work_is_exit_5_and_keeps_what_was_done(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    monkeypatch.setattr(latents, "decode", full)
-    said = dvid("sample", "-p", "a", code=5)
-    assert "out of memory" in said.err
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "decode", full)
+        assert "out of memory" in dvid("sample", "-p", "a", code=5).err
+    again = dvid("sample", "-p", "a")
+    assert "invert: cached" in again.err
+    assert Path(again.lines[0]).exists()
+
+
+def test_running_out_of_memory_in_tuning_keeps_the_last_whole_step(
+    dvid: Dvid, base: Path, bikes: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from dvcli.core import tuning
+
+    command = ["tune", bikes, "a", "--steps", "4", "--model", base]
+    command += ["--frames", "2", "--size", "64"]
+    calls, predict = [], tuning.predict
+
+    def full_at_the_third_step(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return predict(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "predict", full_at_the_third_step)
+        dvid(*command, code=5)
+    assert "going on from step 2" in dvid(*command, "-v").err
 
 
 def test_deltas_of_another_base_are_refused_where_they_are_loaded(dvid: Dvid, tuned: Path) -> None:

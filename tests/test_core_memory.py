@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from dvcli.core.memory import sampling_bytes, tuning_bytes
+from dvcli.core.memory import decoding_bytes, sampling_bytes, tuning_bytes
 from dvcli.core.unet import inflate, trainable
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +22,28 @@ shape = dict(
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
 )
 """
+
+
+def test_decoding_takes_its_weights_and_more_with_more_frames_and_larger_ones() -> None:
+    with torch.device("meta"):
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16),
+            norm_num_groups=4,
+            layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+        )
+    weights = 4 * sum(p.numel() for p in vae.parameters())
+
+    def needed(frames: int, side: int, dtype: torch.dtype = torch.float32) -> int:
+        return decoding_bytes(vae, frames=frames, size=(4, side, side), dtype=dtype)
+
+    small, frames, large = needed(1, 32) - weights, needed(4, 32) - weights, needed(1, 64) - weights
+    assert frames == pytest.approx(4 * small, rel=0.05)
+    assert large == pytest.approx(4 * small, rel=0.05)
+    assert needed(4, 32, torch.bfloat16) == pytest.approx(needed(4, 32) / 2, rel=0.05)
+    # The widest maps of the last level, 16 channels at full size, are in and out of a convolution.
+    assert small >= 2 * 16 * 64 * 64 * 4
 
 
 def meta(**shape: object) -> UNet2DConditionModel:
@@ -64,7 +86,7 @@ def test_the_estimate_for_tuning_is_within_15_percent_of_the_memory_a_process_ta
         import re, torch
         from pathlib import Path
         torch.set_num_threads(1)
-        from diffusers import UNet2DConditionModel
+        from diffusers import AutoencoderKL, UNet2DConditionModel
         from dvcli.core.ddim import schedule
         from dvcli.core.tuning import checkpoint_gradients, train
         from dvcli.core.unet import inflate

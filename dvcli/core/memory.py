@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
@@ -74,6 +74,17 @@ class SamplingStep(nn.Module):
         predict(self.unet, x, 1, text, depth)
 
 
+class DecodingStep(nn.Module):
+    """One decoding of latents, in the dtype of the weights."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents: Tensor) -> None:
+        self.vae.decode(latents.to(next(self.vae.parameters()).dtype))
+
+
 def tuning_bytes(
     unet: UNet2DConditionModel,
     *,
@@ -103,6 +114,17 @@ def sampling_bytes(
 ) -> int:
     """Peak bytes of one call of an inflated network without gradient, weights included."""
     return peak(SamplingStep(unet), frames, size, tokens, dtype)
+
+
+def decoding_bytes(vae: AutoencoderKL, *, frames: int, size: Size, dtype: torch.dtype) -> int:
+    """Peak bytes of decoding that many latents at once without gradient, weights included."""
+    with FakeTensorMode():
+        step = DecodingStep(vae)
+        weights = {n: torch.empty(p.shape, dtype=dtype) for n, p in step.named_parameters()}
+        watch = Watch(weights.values())
+        with watch, torch.no_grad():
+            functional_call(step, weights, torch.empty(frames, *size))
+    return watch.peak
 
 
 def peak(

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import psutil
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,7 +20,7 @@ Text: TypeAlias = Float[Tensor, "l d"]
 
 CGROUP = Path("/sys/fs/cgroup")
 GIB = 2**30
-SLACK = 1.1  # kernels' workspaces and fragmentation, which the estimate leaves out
+SLACK = 1.25  # kernels' workspaces and fragmentation, which the estimate leaves out
 
 
 def recompute(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> bool:
@@ -48,15 +48,20 @@ def recompute(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtim
 
 
 def sample(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> None:
-    """Raise `ResourceError` when a call of the network would not fit."""
+    """Raise `ResourceError` when a call of the network, or decoding after it, would not fit."""
     free = available(runtime)
-    need = memory.sampling_bytes(
-        _skeleton(base, runtime),
-        frames=len(x0),
-        size=(x0.shape[1], x0.shape[2], x0.shape[3]),
-        tokens=len(text),
-        dtype=network.DTYPES[dtype],
+    size = (x0.shape[1], x0.shape[2], x0.shape[3])
+    in_dtype = network.DTYPES[dtype]
+    net, vae = _skeleton(base, runtime), _decoder(base, runtime)
+    calling = memory.sampling_bytes(
+        net, frames=len(x0), size=size, tokens=len(text), dtype=in_dtype
     )
+    decoding = memory.decoding_bytes(
+        vae, frames=min(runtime.frame_chunk, len(x0)), size=size, dtype=in_dtype
+    )
+    # The network stays loaded while its result is decoded, for the next prompt.
+    kept = sum(p.numel() for p in net.parameters()) * in_dtype.itemsize
+    need = max(calling, decoding + kept)
     if need * SLACK > free:
         raise _too_little("sampling", need, free, runtime)
 
@@ -87,6 +92,12 @@ def _skeleton(base: Base, runtime: Runtime) -> Any:
     config = UNet2DConditionModel.load_config(runtime.locate(base.unet))
     with torch.device("meta"):
         return unet.inflate(UNet2DConditionModel.from_config(config), torch.Generator())
+
+
+def _decoder(base: Base, runtime: Runtime) -> Any:
+    config = AutoencoderKL.load_config(runtime.locate(base.vae))
+    with torch.device("meta"):
+        return AutoencoderKL.from_config(config)
 
 
 def _too_little(doing: str, need: int, free: int, runtime: Runtime) -> ResourceError:

@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from dvcli.core import tuning, unet
+from dvcli.errors import DvidError
 from dvcli.models import latents
 from dvcli.recipes import Tune
 from dvcli.stages import Work, network, preflight
@@ -75,20 +76,28 @@ def _train(
         seed=recipe.seed,
         start=start,
     )
-    losses: list[float] = []
+    last: tuning.Step | None = None
     saved = time.monotonic()
-    with work.runtime.progress.task("tune", recipe.steps, done) as task:
-        for step in steps:
-            losses.append(step.loss)
-            task.advance(loss=step.loss)
-            stopping = work.runtime.stop.signal is not None and step.index < recipe.steps
-            due = time.monotonic() - saved >= work.runtime.checkpoint_seconds
-            if (stopping or due) and step.index < recipe.steps:
-                _keep(work.partial, step)
-                saved = time.monotonic()
-            if stopping:
-                work.runtime.stop.check(kept=f"step {step.index} of {recipe.steps} is kept")
-    work.out.info.update(steps=recipe.steps, last_loss=losses[-1] if losses else None)
+    try:
+        with work.runtime.progress.task("tune", recipe.steps, done) as task:
+            for last in steps:
+                task.advance(loss=last.loss)
+                if last.index == recipe.steps:
+                    break
+                if work.runtime.stop.signal is not None:
+                    _keep(work.partial, last)
+                    work.runtime.stop.check(kept=f"step {last.index} of {recipe.steps} is kept")
+                if time.monotonic() - saved >= work.runtime.checkpoint_seconds:
+                    _keep(work.partial, last)
+                    saved = time.monotonic()
+    except DvidError:
+        raise
+    except Exception:
+        # Out of memory, say: the tensors are still those of the last whole step.
+        if last is not None:
+            _keep(work.partial, last)
+        raise
+    work.out.info.update(steps=recipe.steps, last_loss=None if last is None else last.loss)
 
 
 def _keep(partial: Partial, step: tuning.Step) -> None:

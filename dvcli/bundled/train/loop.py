@@ -127,9 +127,7 @@ class Trainer:
         while self.step < self.plan.steps:
             for group, scale in zip(self.optimiser.param_groups, self.scales, strict=True):
                 group["lr"] = rate(self.plan, self.step) * scale
-            with torch.autocast(
-                self.plan.device.split(":")[0], torch.bfloat16, enabled=self.plan.half
-            ):
+            with torch.autocast(kind, torch.bfloat16, enabled=self.plan.half):
                 value = loss(self.step)
             torch.autograd.backward(value)
             for group in self.optimiser.param_groups:

@@ -21,11 +21,6 @@ from dvcli.bundled.world.words import COLOURS, PLACES, SHAPES, STYLES, Scene, Th
 FAULTS = ("colour", "shape", "place", "style", "order")
 
 
-def bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A text encoder's weights under the names a CLIP model's text tower gives them."""
-    return {key.removeprefix("text_model."): value for key, value in state.items()}
-
-
 class Naming(nn.Module):
     """Linear heads on the picture embedding, thrown away after training."""
 
@@ -63,12 +58,20 @@ def faulty(scene: Scene, fault: str, rng: np.random.Generator) -> Scene:
 
 
 def lines(scenes: list[Scene], words: CLIPTokenizer, seed: int) -> Int[Tensor, "m l"]:
-    """Token ids of the true captions, then of one faulty caption per fault for each."""
+    """Token ids of the true captions, then of two faulty captions for each.
+
+    Cut after the longest one, which changes nothing: a text is read up to its end.
+    """
     rng = np.random.default_rng(seed)
     texts = [caption(scene, spare=bool(rng.random() < 0.7)) for scene in scenes]
-    for fault in FAULTS:
-        texts += [caption(faulty(scene, fault, rng)) for scene in scenes]
-    return encode(words, texts)
+    texts += [caption(faulty(scene, "colour", rng)) for scene in scenes]
+    others = rng.choice(FAULTS[1:], size=len(scenes))
+    texts += [
+        caption(faulty(scene, str(fault), rng)) for scene, fault in zip(scenes, others, strict=True)
+    ]
+    ids = encode(words, texts)
+    longest = int((ids == words.eos_token_id).int().argmax(dim=1).max())
+    return ids[:, : longest + 1]
 
 
 def matching_loss(

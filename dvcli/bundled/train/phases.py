@@ -166,7 +166,7 @@ def clip(work: Path, plan: Plan) -> None:
     words, scenes = _words(work), Pool(work / "pool")
     torch.manual_seed(plan.seed + 4)
     model, naming = family.clip(words), matching.Naming()
-    model.text_model.load_state_dict(matching.bare(_text(work).state_dict()))
+    model.text_model.load_state_dict(_text(work).state_dict())
     model.to(plan.device)
     naming.to(plan.device)
     trainer = Trainer(work / "clip", plan, {"clip": model, "naming": naming}, {"clip": 1.0})

@@ -17,7 +17,7 @@ from dvcli.bundled.world.layout import FOCUS, SIDE, SLOTS, Layout
 from dvcli.bundled.world.sprites import HALF, SIZE, VIEWS, atlas
 
 RELIEF = 0.5  # how much of its true thickness a thing shows in the depth map
-_CHUNK = 64
+_CHUNK = 16  # scenes at a time: small enough to stay in the cache
 
 
 class Pictures(NamedTuple):
