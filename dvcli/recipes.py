@@ -356,12 +356,15 @@ class Eval:
 
 @dataclass(frozen=True, kw_only=True)
 class Render:
-    """A media file of frames or depth; `suffix` names the format, `provenance` is embedded."""
+    """A media file of frames, of depth as grey levels, or of an inversion's reconstruction.
+
+    `suffix` names the format; `provenance` is embedded.
+    """
 
     stage: ClassVar[str] = "render"
     version: ClassVar[int] = 1
 
-    source: "Sample | Extract | Depth"
+    source: "Sample | Extract | Depth | Invert"
     suffix: str = ".mp4"
     fps: float = 8.0
     crf: int = 17

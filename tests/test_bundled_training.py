@@ -129,7 +129,7 @@ def test_an_untrained_denoiser_says_nothing() -> None:
 
 
 def test_the_noisiest_steps_keep_their_weight() -> None:
-    noise = denoising.Noise.of(family.scheduler())
+    noise = denoising.Noise.of(family.scheduler(), binding=True)
     assert noise.weights[900] > noise.weights[500] > noise.weights[20]
     assert float(noise.weights.mean()) == pytest.approx(1.0)
 

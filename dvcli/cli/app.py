@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from dvcli.cli import evaluate, frames, keep, sample, show, tune
+from dvcli.cli import demo, evaluate, frames, keep, sample, show, tune
 
 app = typer.Typer(
     name="dvid",
@@ -22,6 +22,7 @@ app.command("tune")(tune.tune)
 app.command("invert")(tune.invert)
 app.command("sample")(sample.sample)
 app.command("eval")(evaluate.evaluate)
+app.command("demo")(demo.demo)
 app.command("show")(show.show)
 app.command("runs")(keep.runs)
 app.command("styles")(keep.styles)

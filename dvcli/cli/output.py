@@ -45,7 +45,11 @@ def check(to: Delivery, *, results: int = 1) -> None:
             f"`{output}` is one file and there are {results} results",
             hint="`-o` takes a folder when there are several",
         )
-    folder = output if is_folder(output) else output.parent
+    check_folder(output if is_folder(output) else output.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that could never be written to."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):

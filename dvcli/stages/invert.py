@@ -10,6 +10,7 @@ from dvcli.core import ddim, metrics, unet
 from dvcli.models import latents
 from dvcli.recipes import Invert
 from dvcli.stages import Work, network, preflight
+from dvcli.video import frames as frame_file
 
 STAGE = Invert.stage
 POOR = 30.0  # dB, against the VAE's own reconstruction
@@ -18,7 +19,10 @@ log = logging.getLogger(__name__)
 
 @torch.no_grad()
 def build(recipe: Invert, work: Work) -> None:
-    """Write `latents` (x_T), with `trajectory` every step's too; the info carries `psnr` in dB."""
+    """Write `latents` (x_T) and `reconstruction`, frames sampled back with the same conditions.
+
+    With `trajectory` every step's latents too. The info carries the reconstruction's `psnr` in dB.
+    """
     runtime = work.runtime
     base = recipe.tuned.base
     x0 = network.read_latents(work.inputs["tuned"], "latents", runtime)
@@ -49,6 +53,7 @@ def build(recipe: Invert, work: Work) -> None:
     vae = network.autoencoder(base, recipe.dtype, STAGE, runtime)
     chunk = runtime.frame_chunk
     ours, best = latents.decode(vae, back, chunk), latents.decode(vae, x0, chunk)
+    work.out.write("reconstruction", lambda path: frame_file.save(path, ours.numpy()))
     psnr = metrics.psnr(ours.float(), best.float(), peak=255.0)
     work.out.info.update(psnr=round(psnr, 3), steps=recipe.steps)
     if psnr < POOR:

@@ -1,4 +1,4 @@
-"""A media file of frames, or of depth as grey levels."""
+"""A media file of frames, of depth as grey levels, or of a reconstruction."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from dvcli.core.depth import to_condition
-from dvcli.recipes import Depth, Render
+from dvcli.recipes import Depth, Invert, Render
 from dvcli.stages import Work
 from dvcli.video import frames as frame_file
 from dvcli.video.write import write
@@ -23,7 +23,8 @@ def build(recipe: Render, work: Work) -> None:
         frames = grey.round().to(torch.uint8)[:, 0, :, :, None].expand(-1, -1, -1, 3).numpy()
         frames = np.ascontiguousarray(frames)
     else:
-        frames = frame_file.load(source.path("frames"))
+        name = "reconstruction" if isinstance(recipe.source, Invert) else "frames"
+        frames = frame_file.load(source.path(name))
     work.out.write(
         "media" + recipe.suffix,
         partial(write, frames=frames, fps=recipe.fps, metadata=recipe.provenance, crf=recipe.crf),

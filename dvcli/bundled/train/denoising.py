@@ -26,8 +26,7 @@ from dvcli.bundled.world.layout import said
 from dvcli.bundled.world.words import Scene, caption
 
 THING_WEIGHT = 4.0
-FLOOR = 0.25  # of the loss on the clean latent, however noisy the step
-CEILING = 8.0  # of the weight that takes on the predicted noise
+BINDING = 20_000  # samples in which to learn what is where, before learning how it looks
 NO_CAPTION = 0.10
 NO_DEPTH = 0.06
 PLAIN = 0.85  # of the captions are in the canonical form
@@ -44,25 +43,34 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class Noise:
-    """The schedule as training needs it: ᾱ and the weight of each step's loss."""
+    """The schedule as training needs it: ᾱ, the weight of each step's loss, how often noisy ones.
+
+    `noisier` is the share of examples drawn from the noisier 650 steps alone.
+    """
 
     alphas: Float[Tensor, " t"]
     weights: Float[Tensor, " t"]
+    noisier: float
 
     @classmethod
-    def of(cls, scheduler: DDIMScheduler) -> "Noise":
-        """min-SNR-5 (Hang et al. 2023) with a floor under the weight of the noisiest steps."""
+    def of(cls, scheduler: DDIMScheduler, *, binding: bool) -> "Noise":
+        """min-SNR-5 (Hang et al. 2023) with a floor under the weight of the noisiest steps.
+
+        In predicted noise those steps weigh nearly nothing, but it is they that decide colours, so
+        the floor is high while colours are being bound to things and low afterwards.
+        """
         alphas = scheduler.alphas_cumprod
         ratio = alphas / (1 - alphas)
-        weights = ((ratio.clamp(max=5) + FLOOR) / ratio).clamp(max=CEILING)
-        return cls(alphas, weights / weights.mean())
+        floor, ceiling, noisier = (0.25, 8.0, 0.5) if binding else (0.08, 3.0, 0.0)
+        weights = ((ratio.clamp(max=5) + floor) / ratio).clamp(max=ceiling)
+        return cls(alphas, weights / weights.mean(), noisier)
 
     def steps(self, count: int, generator: torch.Generator) -> Int[Tensor, " n"]:
-        """Half uniform, half in the noisier 650 steps."""
+        """Diffusion steps to train on."""
         even = torch.randint(1000, (count,), generator=generator)
         late = torch.randint(350, 1000, (count,), generator=generator)
-        pick = torch.rand(count, generator=generator) < 0.5
-        return torch.where(pick, even, late)
+        pick = torch.rand(count, generator=generator) < self.noisier
+        return torch.where(pick, late, even)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ def estimated(
     estimator: DPTForDepthEstimation, pictures: Float[Tensor, "n 3 h w"]
 ) -> Float[Tensor, "n 1 h w"]:
     """Inverse depth at the pictures' own size; pictures are in [-1, 1]."""
-    got = estimator(pictures).predicted_depth[:, None]
+    got = estimator(pictures).predicted_depth[:, None].float()
     return interpolate(got, size=pictures.shape[-2:], mode="bilinear", antialias=True)
 
 

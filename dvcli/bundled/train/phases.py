@@ -125,7 +125,8 @@ def _denoise(work: Path, plan: Plan, name: str, channels: int) -> None:
         model.load_state_dict(held)
     model.to(plan.device)
     trainer = Trainer(work / name, plan, {name: model})
-    noise = denoising.Noise.of(family.scheduler())
+    early = denoising.Noise.of(family.scheduler(), binding=True)
+    late = denoising.Noise.of(family.scheduler(), binding=False)
     feed = denoising.Feed.of(scenes, _pool_latents(work), words)
     probe = _probe(work, words)
 
@@ -133,9 +134,11 @@ def _denoise(work: Path, plan: Plan, name: str, channels: int) -> None:
         examples = feed.batch(plan.batch, trainer.generator)
         with torch.no_grad():
             states = encoder(examples.tokens.to(plan.device)).last_hidden_state
+        bound = channels == 4 or step * plan.batch >= denoising.BINDING
+        noise = late if bound else early
         return denoising.denoising_loss(model, states, examples, noise, trainer.generator)
 
-    trainer.run(loss, lambda: probe.figures(model, encoder, noise), 500)
+    trainer.run(loss, lambda: probe.figures(model, encoder, late), 500)
 
 
 def depth(work: Path, plan: Plan) -> None:
@@ -237,7 +240,8 @@ def evaluate(work: Path, count: int, device: str) -> None:
     figures["depth"] = {"aligned r2": r2}
     seen = _loaded(family.clip(words), average_of(work / "clip", "clip"))
     figures["clip"] = matching.matches(seen, truth, any_scene.scenes, words)
-    noise, probe = denoising.Noise.of(family.scheduler()), _probe(work, words)
+    noise = denoising.Noise.of(family.scheduler(), binding=False)
+    probe = _probe(work, words)
     for name, channels in (("unet", 5), ("unet4", 4)):
         if not (work / name / "checkpoint.pt").exists():
             continue

@@ -1,0 +1,200 @@
+"""`dvid demo`: the whole story on the built-in model and clip, ending in a page and a sheet."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvcli.cli import options as o
+from dvcli.cli.output import check_folder
+from dvcli.cli.session import Session, verb
+from dvcli.recipes import Controls, Depth, Eval, Extract, Invert, Render, Sample, Tune
+from dvcli.styles import find_style
+
+if TYPE_CHECKING:
+    from dvcli.models.fingerprint import Checkpoint
+    from dvcli.report.page import Card
+    from dvcli.report.sheet import Row
+
+CLIP = Path(__file__).parent.parent / "bundled" / "demo.mp4"
+CAPTION = "a red ball in front of a blue cube on snow, photorealism style"
+TUNING_STEPS, STEPS, REFINE, GUIDANCE = 60, 20, 1, 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """One edit of the story."""
+
+    title: str
+    prompt: str
+    style: str | None = None
+    controls: Controls = field(default_factory=Controls)
+
+
+SAME = "a red ball in front of a blue cube on snow"
+STORY: dict[str, tuple[str, tuple[Wish, ...]]] = {
+    "Other things, another place": (
+        "The prompt changes what is seen; the motion and the depth stay.",
+        (
+            Wish(title="both colours", prompt="a green ball in front of a yellow cube on snow"),
+            Wish(title="another place", prompt="a red ball in front of a blue cube in a forest"),
+        ),
+    ),
+    "The three styles that ship": (
+        "The same words in each style.",
+        tuple(
+            Wish(title=name, prompt=SAME, style=name)
+            for name in ("photorealism", "animation", "impressionism")
+        ),
+    ),
+    "Depth, turned down": (
+        "The depth control's gain from full to none, everything else alike.",
+        tuple(
+            Wish(title=f"depth gain {gain:g}", prompt=SAME, controls=Controls(gain=gain))
+            for gain in (1.0, 0.5, 0.0)
+        ),
+    ),
+}
+
+
+@verb
+def demo(
+    session: Session,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the page goes.")
+    ] = Path("out/demo"),
+    model: o.Model = "tiny",
+    clip_model: Annotated[
+        str, typer.Option(metavar="ID|PATH|tiny", help="The CLIP that judges.")
+    ] = "tiny",
+) -> None:
+    """Show the whole story on the built-in model.
+
+    Tunes on a small clip, samples eight edits, measures them; prints the path of an HTML page,
+    beside which lies a contact sheet.
+
+    Example: dvid demo -o demo
+    """
+    check_folder(output)
+    found = session.sources.model(model)
+    inverted = _inverted(session, found)
+    judge = session.sources.clip_model(clip_model)
+    if session.dry_run:
+        session.show_plan(inverted)
+        return
+    session.realise(inverted)
+    sections, rows = _tell(session, inverted, judge, model)
+    _write(session, output, sections, rows)
+
+
+def _inverted(session: Session, found: "Checkpoint") -> Invert:
+    from dvcli.cli.sources import base, native_size
+
+    frames = Extract(clip=session.sources.file(CLIP), size=native_size(found))
+    depth = (
+        Depth(frames=frames, estimator=found.components["depth_estimator"].digest)
+        if found.has_depth
+        else None
+    )
+    tuned = Tune(
+        frames=frames,
+        depth=depth,
+        base=base(found),
+        prompt=CAPTION,
+        steps=TUNING_STEPS,
+        dtype=session.number_format,
+    )
+    return Invert(tuned=tuned, steps=STEPS, refine=REFINE, dtype=session.number_format)
+
+
+def _tell(
+    session: Session, inverted: Invert, judge: str, model: str
+) -> "tuple[list[tuple[str, str, list[Card]]], list[Row]]":
+    """The sections of the page as (heading, sentence, cards), and the rows of the sheet."""
+    from dvcli.cli.show import commands
+    from dvcli.report.page import Card
+
+    def card(title: str, source: Extract | Depth | Invert | Sample, facts: dict[str, str]) -> Card:
+        media = session.realise(Render(source=source, suffix=".webp")).path("media.webp")
+        lines = commands(source, str(CLIP), model)
+        return Card(title=title, webp=media, facts=facts, commands=lines)
+
+    tuned = inverted.tuned
+    psnr = float(session.realise(inverted).info["psnr"])
+    back = {"PSNR": f"{psnr:.1f} dB"}
+    first = [card("the clip", tuned.frames, _figures(session, tuned.frames, CAPTION, judge))]
+    if tuned.depth is not None:
+        first.append(card("its depth", tuned.depth, {"near": "white"}))
+    first.append(card("reconstruction", inverted, back))
+    sections = [("The clip", f"“{CAPTION}”", first)]
+    rows = [_row(session, "input", CAPTION, tuned.frames)]
+    if tuned.depth is not None:
+        rows.append(_row(session, "depth", "near is white", tuned.depth))
+    rows.append(_row(session, "reconstruction", back["PSNR"], inverted))
+    for heading, (sentence, wishes) in STORY.items():
+        cards = []
+        for wish in wishes:
+            if tuned.depth is None and wish.controls != Controls():
+                continue
+            source = _sample(session, inverted, wish)
+            facts = {"prompt": source.prompt}
+            facts |= _figures(session, source, source.prompt, judge)
+            cards.append(card(wish.title, source, facts))
+            rows.append(_row(session, wish.title, source.prompt, source))
+        sections.append((heading, sentence, cards))
+    return sections, rows
+
+
+def _sample(session: Session, inverted: Invert, wish: Wish) -> Sample:
+    prompt, negative = wish.prompt, ""
+    style = find_style(wish.style or "photorealism")
+    prompt, negative = style.apply(prompt, negative)
+    return Sample(
+        inverted=inverted,
+        prompt=prompt,
+        negative=negative,
+        guidance=GUIDANCE,
+        controls=wish.controls,
+        dtype=session.number_format,
+    )
+
+
+def _figures(session: Session, source: Extract | Sample, prompt: str, judge: str) -> dict[str, str]:
+    artifact = session.realise(Eval(frames=source, prompt=prompt, clip_model=judge))
+    found = json.loads(artifact.path("metrics").read_text())
+    return {
+        "consistency": f"{found['frame_consistency']:.1f}",
+        "fits the text": f"{found['textual_alignment']:.1f}",
+    }
+
+
+def _row(
+    session: Session, title: str, remark: str, source: Extract | Depth | Invert | Sample
+) -> "Row":
+    from dvcli.report.sheet import Row, decoded
+
+    media = session.realise(Render(source=source, suffix=".webp")).path("media.webp")
+    return Row(title=title, remark=remark, frames=decoded(media))
+
+
+def _write(
+    session: Session,
+    output: Path,
+    sections: "list[tuple[str, str, list[Card]]]",
+    rows: "list[Row]",
+) -> None:
+    from dvcli.report.page import Section, page
+    from dvcli.report.sheet import contact_sheet
+
+    output.mkdir(parents=True, exist_ok=True)
+    contact_sheet(output / "demo.png", rows)
+    text = page(
+        "dvid demo",
+        "One clip and its caption in; other clips with the same motion and depth out.",
+        [Section(heading=h, sentence=s, cards=c) for h, s, c in sections],
+    )
+    place = output / "demo.html"
+    place.write_text(text, encoding="utf-8")
+    session.result(str(place), path=str(place), sheet=str(output / "demo.png"))

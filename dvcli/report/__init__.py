@@ -1,0 +1,1 @@
+"""What is made for eyes: contact sheets and the page on which clips play side by side."""
