@@ -49,11 +49,11 @@ STORY: dict[str, tuple[str, tuple[Wish, ...]]] = {
             for name in ("photorealism", "animation", "impressionism")
         ),
     ),
-    "Depth, turned down": (
-        "The depth control's gain from full to none, everything else alike.",
+    "Depth, turned down and round": (
+        "Photorealism again, with the depth control's gain at less, none and the opposite.",
         tuple(
             Wish(title=f"depth gain {gain:g}", prompt=SAME, controls=Controls(gain=gain))
-            for gain in (1.0, 0.5, 0.0)
+            for gain in (0.5, 0.0, -1.0)
         ),
     ),
 }

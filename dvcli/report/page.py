@@ -21,7 +21,7 @@ body { margin: 2rem auto; max-width: 78rem; padding: 0 1rem; background: var(--p
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
 p { margin: .2rem 0 1rem; color: var(--faint); max-width: 46rem; }
 main section > div { display: grid; gap: 1.2rem;
-  grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); }
 figure { margin: 0; } figure img { width: 100%; display: block; border: 1px solid var(--line);
   image-rendering: pixelated; }
 figcaption { margin-top: .4rem; } figcaption b { font-weight: 600; }

@@ -23,11 +23,10 @@ class Row:
 
 
 def contact_sheet(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows as one PNG, every frame scaled alike so that a row fills the width."""
+    """Write the rows as one PNG; all frames are as wide, so that the longest row fills it."""
     most = max(len(row.frames) for row in rows)
-    widest = max(row.frames.shape[2] for row in rows)
-    scale = (WIDTH - 2 * MARGIN - GAP * (most - 1)) / (most * widest)
-    heights = [round(row.frames.shape[1] * scale) for row in rows]
+    width = (WIDTH - 2 * MARGIN - GAP * (most - 1)) // most
+    heights = [round(row.frames.shape[1] * width / row.frames.shape[2]) for row in rows]
     text = round(TEXT * 1.7)
     total = 2 * MARGIN + sum(heights) + len(rows) * (text + 2 * GAP)
     sheet = Image.new("RGB", (WIDTH, total), PAPER)
@@ -39,10 +38,8 @@ def contact_sheet(path: Path, rows: Sequence[Row]) -> None:
         after = MARGIN + pen.textlength(row.title + "   ", font=font)
         pen.text((after, y), row.remark, fill=FAINT, font=font)
         y += text
-        width = round(row.frames.shape[2] * scale)
         for place, frame in enumerate(row.frames):
-            x = MARGIN + round(place * (widest * scale + GAP))
-            sheet.paste(scaled(frame, (width, height)), (x, y))
+            sheet.paste(scaled(frame, (width, height)), (MARGIN + place * (width + GAP), y))
         y += height + 2 * GAP
     sheet.save(path, format="PNG")
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from dvcli.bundled.train import phases
+from dvcli.bundled.train import finishing, phases
 from dvcli.bundled.train.loop import Plan
 
 
@@ -81,9 +81,9 @@ def main() -> None:
     elif given.phase == "latents":
         phases.latents(given.work, given.count, given.device, given.half)
     elif given.phase == "evaluate":
-        phases.evaluate(given.work, min(given.count, 200), given.device)
+        finishing.evaluate(given.work, min(given.count, 200), given.device)
     elif given.phase == "export":
-        phases.export(given.work, given.to)
+        finishing.export(given.work, given.to)
     else:
         usual = USUAL[given.phase]
         plan = Plan(
