@@ -23,6 +23,8 @@ def from_json(data: object) -> Recipe:
         recipe = read(Recipe, data, "the recipe")
     except (Unfit, DvidError) as unfit:
         raise StorageError(f"the recipe cannot be read: {unfit}") from None
+    except RecursionError:
+        raise StorageError("the recipe cannot be read: it is nested too deep") from None
     return recipe  # type: ignore[no-any-return]
 
 
@@ -31,7 +33,7 @@ class Unfit(Exception):
 
 
 def unfit(value: object, where: str) -> Unfit:
-    return Unfit(f"{where} is {json.dumps(value, ensure_ascii=False)[:60]}")
+    return Unfit(f"{where} is {json.dumps(value)[:60]}")
 
 
 def _written(value: object) -> object:
@@ -54,13 +56,17 @@ def read(hint: Any, value: object, where: str) -> Any:
     if origin is tuple and isinstance(value, list) and len(value) == len(parts):
         return tuple(read(part, item, where) for part, item in zip(parts, value, strict=True))
     if (origin is Literal and value in parts) or (isinstance(hint, type) and _is(hint, value)):
-        return value
+        return int(value) if hint is int else value  # type: ignore[call-overload]
     raise unfit(value, where)
 
 
 def _is(kind: type, value: object) -> bool:
     if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        return kind is float or float(value).is_integer()
+        try:
+            whole = float(value).is_integer()
+        except OverflowError:  # an integer of hundreds of digits
+            return False
+        return kind is float or whole
     return isinstance(value, kind) and kind is not int
 
 

@@ -1,14 +1,15 @@
 """The whole pipeline and every knob on one page: frozen recipes, torch-free.
 
 What changes a pixel is a field here; what changes only the time is in `runtime.py`. A recipe names
-its inputs three ways: other recipes (`inputs`), files from outside by the SHA-256 of their content
-(`externals`), and plain values (`params`). Together with the stage's name and version these are
-what its cache key is made of; see `dvcli.store.keys`. `version` is raised by hand whenever a stage
+its inputs three ways: other recipes (`inputs`, and in `reads` which of their outputs it looks at),
+files from outside by the SHA-256 of their content (`externals`), and plain values (`params`).
+Together with the stage's name and version these are what its cache key is made of; see
+`dvcli.store.keys`. `version` is raised by hand whenever a stage
 gives other bytes for the same recipe.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import ClassVar, Literal, TypeAlias
 
 from dvcli.errors import UsageError
@@ -21,12 +22,18 @@ TemporalTarget = Literal["zero", "source"]
 Start = Literal["inverted", "noise"]
 Scalar: TypeAlias = str | int | float | bool | None
 Params: TypeAlias = Mapping[str, "Scalar | tuple[int, ...] | Mapping[str, float]"]
+Reads: TypeAlias = Mapping[str, tuple[str, ...]]  # role → names of outputs
+
+LARGEST_SEED = 2**32 - 1  # torch's generator on the CPU looks at no more than 32 bits
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
     """Refuse a value outside `[low, high]` (NaN included) as a usage error."""
     if not low <= value <= high:
-        raise UsageError(f"{name} is {value:g}, which is not between {low:g} and {high:g}")
+        found, least, most = (
+            str(n) if isinstance(n, int) else f"{n:g}" for n in (value, low, high)
+        )
+        raise UsageError(f"{name} is {found}, which is not between {least} and {most}")
 
 
 def worded(name: str, text: str) -> None:
@@ -91,6 +98,7 @@ class Extract:
 
     stage: ClassVar[str] = "extract"
     version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = {}
 
     clip: Digest
     frames: int | None = 8
@@ -137,6 +145,7 @@ class Depth:
 
     stage: ClassVar[str] = "depth"
     version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = {"frames": ("frames",)}
 
     frames: Extract
     estimator: Digest | None = None
@@ -160,9 +169,13 @@ class Depth:
 
     @property
     def params(self) -> Params:
-        # A given depth video is read with the clip's own choice of frames and framing.
-        choice = self.frames.params if self.given is not None else {}
+        choice = {} if self.given is None else plain(self.choice, without=("clip", "stream"))
         return {"invert": self.invert, **choice}
+
+    @property
+    def choice(self) -> Extract:
+        """How a given depth video is read: as the clip is, but from its own main stream."""
+        return replace(self.frames, stream=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +189,7 @@ class Tune:
 
     stage: ClassVar[str] = "tune"
     version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = {"frames": ("frames",), "depth": ("disparity",)}
 
     frames: Extract
     depth: Depth | None
@@ -200,7 +214,7 @@ class Tune:
         within("--weight-decay", self.weight_decay, 0, 1)
         within("--grad-clip", self.grad_clip, 1e-6, 1e6)
         within("--temporal-weight", self.temporal_weight, 0, 1e6)
-        within("--seed", self.seed, 0, 2**63 - 1)
+        within("--seed", self.seed, 0, LARGEST_SEED)
 
     @property
     def inputs(self) -> dict[str, "Recipe"]:
@@ -230,6 +244,7 @@ class Invert:
 
     stage: ClassVar[str] = "invert"
     version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = {"tuned": ("latents", "deltas"), "depth": ("disparity",)}
 
     tuned: Tune
     steps: int = 50
@@ -262,11 +277,19 @@ class Sample:
     """A new clip from the inverted latent under an edited prompt: uint8 RGB `[f H W 3]`.
 
     `prompt` and `negative` are final, styles already resolved. `blend` is the depth of another
-    clip for `controls.blend`. `seed` acts only where randomness does: `eta > 0` or a noise start.
+    clip for `controls.blend`. `seed` acts only where randomness does, with `eta > 0` or a noise
+    start, and `negative` only where guidance does, off 1; elsewhere both are their defaults,
+    whatever was given, so that one clip has one recipe.
     """
 
     stage: ClassVar[str] = "sample"
     version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = {
+        "tuned": ("latents", "deltas"),
+        "depth": ("disparity",),
+        "inverted": ("latents",),
+        "blend": ("disparity",),
+    }
 
     inverted: Invert
     prompt: str
@@ -286,7 +309,11 @@ class Sample:
         worded("the negative prompt", self.negative)
         within("--guidance", self.guidance, 0, 100)
         within("--eta", self.eta, 0, 1)
-        within("--seed", self.seed, 0, 2**63 - 1)
+        within("--seed", self.seed, 0, LARGEST_SEED)
+        if not self.random:
+            object.__setattr__(self, "seed", Sample.seed)
+        if not self.guided:
+            object.__setattr__(self, "negative", Sample.negative)
         if (self.controls.blend > 0) != (self.blend is not None):
             raise UsageError("a depth blend takes both a weight and another clip's depth")
         if self.inverted.tuned.depth is None and self.controls != Controls():
@@ -296,6 +323,11 @@ class Sample:
     def random(self) -> bool:
         """Whether the seed can change the result."""
         return self.eta > 0 or self.start == "noise"
+
+    @property
+    def guided(self) -> bool:
+        """Whether the negative prompt can change the result: guidance 1 never looks at it."""
+        return self.guidance != 1
 
     @property
     def inputs(self) -> dict[str, "Recipe"]:
@@ -315,8 +347,8 @@ class Sample:
         without = ["inverted", "blend", "controls"]
         if not self.random:
             without.append("seed")
-        if self.guidance == 1:
-            without.append("negative")  # guidance 1 never looks at it
+        if not self.guided:
+            without.append("negative")
         own: dict[str, object] = {
             **plain(self, without=without),
             "steps": self.inverted.steps,
@@ -333,6 +365,7 @@ class Eval:
 
     stage: ClassVar[str] = "eval"
     version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = {"frames": ("frames",)}
 
     frames: "Sample | Extract"
     clip_model: Digest
@@ -358,7 +391,8 @@ class Eval:
 class Render:
     """A media file of frames, of depth as grey levels, or of an inversion's reconstruction.
 
-    `suffix` names the format; `provenance` is embedded.
+    `suffix` names the format; `provenance` is embedded. Only mp4 and webm have a quality `crf`, and
+    a png strip has no rate.
     """
 
     stage: ClassVar[str] = "render"
@@ -384,7 +418,21 @@ class Render:
 
     @property
     def params(self) -> Params:
-        return {"source": self.source.stage, **plain(self, without=("source",))}
+        without = ["source"]
+        if self.suffix not in (".mp4", ".webm"):
+            without.append("crf")
+        if self.suffix == ".png":
+            without.append("fps")
+        return {"source": self.source.stage, **plain(self, without=without)}
+
+    @property
+    def reads(self) -> Reads:
+        match self.source:
+            case Depth():
+                return {"source": ("disparity",)}
+            case Invert():
+                return {"source": ("reconstruction",)}
+        return {"source": ("frames",)}
 
 
 Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | Eval | Render

@@ -9,7 +9,8 @@ import os
 import re
 import time
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,40 @@ class Runs:
         finally:
             disk.discard(tmp)
         return path
+
+    def update(self, run: Run, change: Callable[[Run], Run]) -> Run:
+        """The run as saved: `change` applied to what is stored under its name now, else to `run`.
+
+        No other process saves a run meanwhile, where the file system can lock. Where another clip
+        has taken the name since, the run gets the next free one.
+        """
+        with self._alone():
+            try:
+                stored = self.get(run.name)
+            except (MissingError, StorageError):
+                stored = run
+            if not same_clip(stored, run):
+                stored = replace(run, name=name_for(run.name, self.names()))
+            saved = change(stored)
+            self.save(saved)
+            return saved
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        from filelock import FileLock
+
+        lock = FileLock(self.folder / ".lock", thread_local=False)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=10)
+        except (OSError, NotImplementedError) as refused:  # a Timeout is an OSError, too
+            _log.debug("the runs are not locked: %s", refused)
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
 
     def get(self, name: str) -> Run:
         """The run of exactly that name. Raises `MissingError`, and `StorageError` if damaged."""
@@ -194,12 +229,30 @@ class Runs:
         return renamed
 
     def name_for(self, clip: str, *, cwd: Path) -> str:
-        """The name of the run of that clip made from there, else a new one after its stem."""
+        """The name of the run of that clip made from there, else a new one after its stem.
+
+        A run that was given a name of its own is not meant unless that name is given again.
+        """
         meant = (_real(".", cwd), _real(clip, cwd))
+        plain = name_for(Path(clip).stem, ())
+        own = re.compile(re.escape(plain) + r"(-\d+)?")
         for run in self.all():
-            if run.clip is not None and (_real(".", run.cwd), _real(run.clip, run.cwd)) == meant:
+            if run.clip is None or not run.cwd or not own.fullmatch(run.name):
+                continue
+            if (_real(".", run.cwd), _real(run.clip, run.cwd)) == meant:
                 return run.name
         return name_for(Path(clip).stem, self.names())
+
+    def prepare(self) -> None:
+        """Raises `StorageError` where no run could be saved, so that nobody works for nothing."""
+        probe = self.folder / f".{os.urandom(8).hex()}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+        except OSError as refused:
+            raise _unwritten(self.folder, refused) from refused
+        finally:
+            disk.discard(probe)
 
     def roots(self) -> set[str]:
         """Every key that a run refers to, those in damaged files included: what `gc` must keep.
@@ -235,7 +288,7 @@ class Runs:
         if ref is not None:
             return self._named(ref), None
         runs = self.all()
-        made = {os.path.realpath(run.cwd): run for run in reversed(runs)}
+        made = {os.path.realpath(run.cwd): run for run in reversed(runs) if run.cwd}
         here = Path(os.path.realpath(cwd))
         for place in (here, *here.parents):
             if str(place) in made:
@@ -247,7 +300,7 @@ class Runs:
             return last, f"no run was made from here, going on with `{last.name}` of `{last.cwd}`"
         raise UsageError(
             f"no run was made from `{cwd}`",
-            hint=f"`dvid {verb} --run {_quoted(last.name)}` takes the last one made anywhere",
+            hint=f"`dvid {verb} {_quoted(last.name)}` takes the last one made anywhere",
         )
 
     def _named(self, ref: str) -> Run:
@@ -283,6 +336,13 @@ class Runs:
 
     def _samples(self, name: str) -> Path:
         return self._path(name).with_name(f"{name}.samples.jsonl")
+
+
+def same_clip(one: Run, other: Run) -> bool:
+    """Whether both runs are of one clip, by where it lies."""
+    if one.clip is None or other.clip is None:
+        return one.clip == other.clip
+    return _real(one.clip, one.cwd) == _real(other.clip, other.cwd)
 
 
 def name_for(stem: str, taken: Collection[str]) -> str:

@@ -230,14 +230,14 @@ def test_weights_that_have_moved_are_found_again_with_model(
     shutil.move(moved, tmp_path / "second")
     lost = dvid("invert", "moving", "--steps", "2", code=4)
     assert "hint:" in lost.err
-    dvid("invert", "moving", "--steps", "2", "--model", tmp_path / "second")
+    dvid("invert", "moving", "--steps", "2", "--base", tmp_path / "second")
 
 
 def test_a_run_refuses_another_base_than_the_one_it_was_tuned_on(
     dvid: Dvid, tuned: Path, base: Path, tmp_path: Path
 ) -> None:
     other = changed_weights(base, tmp_path, "unet")
-    said = dvid("invert", "--steps", "4", "--model", other, code=3)
+    said = dvid("invert", "--steps", "4", "--base", other, code=3)
     assert "is not the base that the run `bikes` was tuned on" in said.err
 
 

@@ -271,6 +271,7 @@ def test_cache_ls_verify_pin_rm_and_gc_work_on_what_is_there(
         "sample",
         "tune",
     ]
+    dvid("cache", "unpin", sample["key"])
     dvid("cache", "rm", sample["key"][:12])
     assert "sample" not in {json.loads(s)["stage"] for s in dvid("cache", "ls", "--json").lines}
 

@@ -273,7 +273,7 @@ def test_outside_a_terminal_no_run_of_this_directory_is_an_error_with_the_comman
     monkeypatch.delenv("DVID_RUN")
     monkeypatch.chdir(tmp_path)
     said = dvid("sample", "-p", "a", code=2)
-    assert "hint: `dvid sample --run bikes" in said.err
+    assert "hint: `dvid sample bikes" in said.err
 
 
 def test_an_output_that_cannot_be_a_folder_is_exit_6_before_any_work(

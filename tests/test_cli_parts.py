@@ -1,7 +1,10 @@
 """The small parts of the command line: styles, sizes, memory, prompts, names, devices, progress."""
 
 import io
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,15 @@ from hypothesis import strategies as st
 
 from dvcli import devices
 from dvcli.cli.groups import parse_size
-from dvcli.cli.output import provenance, slug
+from dvcli.cli.main import _out_of_memory
+from dvcli.cli.output import is_public, provenance, slug
 from dvcli.cli.progress import Lines, duration, reporter
 from dvcli.cli.prompts import gather
+from dvcli.cli.quoting import command_line, hidden, pretty_json, printable
 from dvcli.cli.session import memory
-from dvcli.errors import DvidError, InputError, Interrupted, UsageError
-from dvcli.recipes import Extract
+from dvcli.errors import DvidError, InputError, Interrupted, StorageError, UsageError
+from dvcli.recipe_json import from_json, to_json
+from dvcli.recipes import Extract, Render
 from dvcli.runtime import Runtime, Shelf, Stop
 from dvcli.styles import find_style, load_styles, styles_path
 
@@ -113,9 +119,82 @@ def test_a_prompts_file_line_that_is_no_prompt_is_named() -> None:
 
 
 def test_provenance_names_a_hub_model_and_no_path_of_this_machine(tmp_path: Path) -> None:
-    recipe = Extract(clip="0" * 64)
-    assert '"model":"org/name@main"' in provenance(recipe, "org/name@main")
-    assert str(tmp_path) not in provenance(recipe, str(tmp_path))
+    render = Render(source=Extract(clip="0" * 64))
+    assert '"model":"org/name@main"' in provenance(render, "org/name@main", own_depth=True)
+    gone = tmp_path / "gone"
+    assert str(gone) not in provenance(render, str(gone), own_depth=True)
+
+
+@pytest.mark.parametrize("name", ["tiny", "sd2-depth", "org/name", "org/na.me@1f", "o/n@refs/pr/1"])
+def test_a_name_that_is_the_same_for_everybody_is_public(name: str) -> None:
+    assert is_public(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/home/me/m", "~/m", "./m", "../me/m", ".m/x", "~me/m", "a/b/c", "folder", "C:\\me\\m", ""],
+)
+def test_a_name_that_could_be_a_path_is_not_public_whether_or_not_it_exists(name: str) -> None:
+    assert not is_public(name)
+
+
+@given(st.text())
+def test_what_is_shown_is_one_line_in_which_nothing_acts(text: str) -> None:
+    shown = printable(text)
+    assert len(shown.splitlines()) <= 1
+    assert not any(map(hidden, shown))
+
+
+def test_words_without_anything_hidden_are_shown_as_they_are() -> None:
+    assert printable("日本 🎞 👩\u200d🚀 naïve") == "日本 🎞 👩\u200d🚀 naïve"
+    assert printable("a\x1b[2Jb\n\u202e") == "a\\x1b[2Jb\\n\\u202e"
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["", "a b", "it's", '"', "$HOME", "`ls`", "-x", "a\nb", "\x1b[31m'\\1", "日\u202e本", "\udcff"],
+)
+def test_a_shell_reads_a_command_line_back_to_the_word(word: str) -> None:
+    line = command_line(["printf", "%s", word])
+    done = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
+    assert done.stdout == os.fsencode(word)
+    assert len(line.splitlines()) == 1
+
+
+def test_indented_json_is_the_value_and_nothing_in_it_acts() -> None:
+    value = {"a": ["\x9b31m", "\u202e", "日本", "\x1b\n"], "tag": "\U000e0041"}
+    text = pretty_json(value)
+    assert json.loads(text) == value
+    assert not any(map(hidden, text.replace("\n", "")))
+
+
+def test_running_out_of_the_processors_memory_is_told_from_a_bug() -> None:
+    text = "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you"
+    assert _out_of_memory(RuntimeError(text))
+    assert _out_of_memory(MemoryError())
+    assert not _out_of_memory(RuntimeError("the unexpected"))
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e999", "NaN"])
+@pytest.mark.parametrize("field", ["frames", "start"])
+def test_a_number_beyond_all_bounds_is_no_recipe(number: str, field: str) -> None:
+    data = to_json(Extract(clip="0" * 64)) | {field: json.loads(number)}
+    with pytest.raises(StorageError, match="cannot be read"):
+        from_json(data)
+
+
+def test_a_whole_number_written_with_a_point_is_a_whole_number() -> None:
+    recipe = from_json(to_json(Extract(clip="0" * 64)) | {"frames": 4.0})
+    assert isinstance(recipe, Extract)
+    assert repr(recipe.frames) == "4"
+
+
+def test_a_recipe_nested_without_end_is_none() -> None:
+    data: object = 1
+    for _ in range(5000):
+        data = [data]
+    with pytest.raises(StorageError, match="cannot be read"):
+        from_json(data)
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps", "cuda", "cuda:3"])

@@ -1,7 +1,7 @@
 """The schedule, the sampler and its inversion, against diffusers and against themselves."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -18,7 +18,6 @@ from dvcli.core.ddim import (
     eps_from,
     guide,
     invert,
-    last,
     sample,
     schedule,
     x0_from,
@@ -35,6 +34,12 @@ SD: dict[str, object] = {
     "steps_offset": 1,
 }
 SHAPE = (3, 4, 5, 6)
+
+
+def last(clips: Iterable[Clip]) -> Clip:
+    """The clip after the last step."""
+    *_, clip = clips
+    return clip
 
 
 def start(seed: int = 0) -> Tensor:

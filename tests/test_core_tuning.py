@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from dvcli.core.ddim import Prediction, add_noise, schedule
-from dvcli.core.tuning import Step, checkpoint_gradients, gradients, loss, seed_of, train
+from dvcli.core.tuning import Step, Torn, checkpoint_gradients, gradients, loss, seed_of, train
 from dvcli.core.unet import deltas, inflate, predict, trainable, video_blocks
 from dvcli.errors import InputError
 from dvcli.recipes import TemporalTarget
@@ -253,6 +253,49 @@ def test_a_state_is_a_copy_that_later_steps_leave_alone() -> None:
     before = {name: tensor.clone() for name, tensor in state.items()}
     next(tuning)
     assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
+
+
+def test_a_step_that_broke_off_while_it_changed_the_tensors_leaves_no_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tuning = train(inflated(), LATENTS, DEPTH, TEXT, PLAN, **(KNOBS | {"steps": 3}))
+    next(tuning)
+    second = next(tuning)
+    real = torch.optim.AdamW.step
+
+    def broken(self: torch.optim.AdamW) -> None:
+        real(self)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", broken)
+    with pytest.raises(torch.OutOfMemoryError):
+        next(tuning)
+    with pytest.raises(Torn):
+        second.state()
+
+
+def test_a_step_that_broke_off_before_it_changed_the_tensors_leaves_the_last_state() -> None:
+    unet = inflated()
+    tuning = train(unet, LATENTS, DEPTH, TEXT, PLAN, **(KNOBS | {"steps": 3}))
+    next(tuning)
+    second = next(tuning)
+    expected = second.state()
+
+    def broken(grad: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    next(iter(trainable(unet).values())).register_hook(broken)
+    with pytest.raises(torch.OutOfMemoryError):
+        next(tuning)
+    state = second.state()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_state_is_no_longer_there_once_the_next_step_is_done() -> None:
+    first, second, *_ = tune(inflated(), 2)
+    second.state()
+    with pytest.raises(Torn):
+        first.state()
 
 
 def test_a_checkpoint_that_lacks_something_is_refused() -> None:

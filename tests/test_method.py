@@ -40,7 +40,7 @@ def test_one_untuned_frame_from_noise_is_what_the_image_pipeline_makes_of_the_sa
     framing = ["--frames", "1", "--size", "96x64", "--normalise", "frame"]
     dvid("tune", bikes, "x", "--model", base, "--steps", "0", *framing)
     dvid("invert", "--steps", "6")
-    wish = ["-p", "a bear", "--negative", "snow", "--guidance", "7.5", "--from", "noise"]
+    wish = ["-p", "a bear", "--negative", "snow", "--guidance", "7.5", "--from-noise"]
     dvid("sample", *wish, "--seed", "5")
     ours = frame_file.load(artifact(dvid, "sample", *wish, "--seed", "5").path("frames"))[0]
 
@@ -131,6 +131,8 @@ def test_each_depth_control_changes_the_clip_and_runs_only_the_sampling(
     dvid: Dvid, tuned: Path, control: str
 ) -> None:
     dvid("sample", "-p", "a fox")
+    steps = map(json.loads, dvid("sample", "-p", "a fox", control, "-n", "--json").lines)
+    assert [step["stage"] for step in steps if not step["hit"]] == ["sample"]
     dvid("sample", "-p", "a fox", control)
     plain = frame_file.load(artifact(dvid, "sample", "-p", "a fox").path("frames"))
     changed = frame_file.load(artifact(dvid, "sample", "-p", "a fox", control).path("frames"))

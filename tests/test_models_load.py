@@ -325,3 +325,16 @@ def test_a_tokenizer_without_a_vocabulary_is_an_error_and_not_an_empty_one(base:
     (base / "tokenizer" / "merges.txt").unlink()
     with pytest.raises(InputError, match=r"merges\.txt"):
         load.tokenizer(base / "tokenizer")
+
+
+def test_a_cpu_out_of_memory_is_not_blamed_on_the_checkpoint(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import AutoencoderKL
+
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 12 bytes")
+
+    monkeypatch.setattr(AutoencoderKL, "from_pretrained", refused)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load.vae(base / "vae", "fp32", "cpu")

@@ -84,43 +84,56 @@ def test_an_encoder_that_asks_for_a_mask_gets_one(tokenizer: Any, tmp_path: Path
     assert not torch.equal(ours, plain)
 
 
-def test_the_words_beyond_the_limit_are_named_as_they_were_written(tokenizer: Any) -> None:
+def test_the_words_beyond_the_limit_are_named_as_they_were_written(base: Path) -> None:
     prompt = "Bear " * 74 + "A  Tigress, Walking"
-    assert text.overflow(tokenizer, prompt) == "Tigress, Walking"
+    assert tokens.overflow(base / "tokenizer", prompt) == "Tigress, Walking"
 
 
-def test_a_word_cut_in_its_middle_is_named_whole(tokenizer: Any) -> None:
+def test_a_word_cut_in_its_middle_is_named_whole(base: Path) -> None:
     prompt = "bear " * 74 + "XYZ sea"  # three tokens, of which one would fit
-    assert text.overflow(tokenizer, prompt) == "XYZ sea"
+    assert tokens.overflow(base / "tokenizer", prompt) == "XYZ sea"
 
 
-def test_a_prompt_that_just_fits_overflows_nothing(tokenizer: Any) -> None:
-    assert text.overflow(tokenizer, "bear " * 75) is None
-    assert text.overflow(tokenizer, "bear " * 76) == "bear"
+def test_a_prompt_that_just_fits_overflows_nothing(base: Path) -> None:
+    assert tokens.overflow(base / "tokenizer", "bear " * 75) is None
+    assert tokens.overflow(base / "tokenizer", "bear " * 76) == "bear"
+
+
+def marked(folder: Path, prompt: str) -> list[int]:
+    """Our tokens of the prompt between the marks of its start and end."""
+    ours = tokens.tokenizer(folder)
+    start, end = (ours.token_to_id(mark) for mark in (tokens.START, tokens.END))
+    return [start, *ours.encode(prompt, add_special_tokens=False).ids, end]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_overflow_without_transformers_is_the_same(prompt: str, base: Path, tokenizer: Any) -> None:
-    assert tokens.overflow(base / "tokenizer", prompt) == text.overflow(tokenizer, prompt)
+def test_what_overflows_is_what_transformers_leaves_out(
+    prompt: str, base: Path, tokenizer: Any
+) -> None:
+    cut = tokens.overflow(base / "tokenizer", prompt)
+    whole, kept = (tokenizer(prompt, truncation=on).input_ids for on in (False, True))
+    assert (cut is None) == (whole == kept)
+    if cut is not None:
+        before = prompt[: prompt.rindex(cut)]
+        assert len(tokenizer(before).input_ids) <= len(kept)
+        assert len(tokenizer(before + cut.split()[0]).input_ids) > len(kept)
 
 
 @given(prompt=st.text(max_size=40))
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_tokens_are_counted_as_transformers_counts_them(
-    prompt: str, base: Path, tokenizer: Any
-) -> None:
-    assert tokens.count_tokens(base / "tokenizer", prompt) == len(tokenizer(prompt).input_ids)
+def test_tokens_are_those_of_transformers(prompt: str, base: Path, tokenizer: Any) -> None:
+    assert marked(base / "tokenizer", prompt) == tokenizer(prompt).input_ids
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_a_tokenizer_in_one_file_counts_the_same(
+def test_a_tokenizer_in_one_file_gives_the_same(
     prompt: str, base: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
     CLIPTokenizer.from_pretrained(base / "tokenizer").save_pretrained(tmp_path)
     assert not (tmp_path / "vocab.json").exists()
-    assert tokens.count_tokens(tmp_path, prompt) == len(tokenizer(prompt).input_ids)
+    assert marked(tmp_path, prompt) == tokenizer(prompt).input_ids
 
 
 def test_the_padding_mark_is_read_out_of_a_prompt_as_transformers_reads_it(tmp_path: Path) -> None:
@@ -129,11 +142,11 @@ def test_the_padding_mark_is_read_out_of_a_prompt_as_transformers_reads_it(tmp_p
         merges.write("! !</w>\n")
     words = json.loads((tmp_path / "vocab.json").read_text())
     edit_json(tmp_path / "vocab.json", **{"!!</w>": len(words)})
-    theirs = len(load.tokenizer(tmp_path)("wow!! ??").input_ids)
-    assert tokens.count_tokens(tmp_path, "wow!! ??") == theirs
+    theirs = load.tokenizer(tmp_path)("wow!! ??").input_ids
+    assert marked(tmp_path, "wow!! ??") == theirs
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         edit_json(tmp_path / file, pad_token="<|endoftext|>")
-    assert tokens.count_tokens(tmp_path, "wow!! ??") == theirs - 1
+    assert len(marked(tmp_path, "wow!! ??")) == len(theirs) - 1
 
 
 # latents

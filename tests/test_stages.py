@@ -1,22 +1,35 @@
 """What the stages do that no single room can: attention kernels, preflight, many prompts."""
 
+import json
+import subprocess
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
+from checkpoints import write_depth2img, write_tokenizer
+from PIL import Image
 from program import Dvid
+from safetensors.torch import load_file
 from torch import Tensor
 
+from dvcli import stages
 from dvcli.errors import MissingError, ResourceError
 from dvcli.models import load
+from dvcli.recipes import Base, Depth, DType, Extract, Recipe
 from dvcli.runtime import Runtime
-from dvcli.stages import attention, preflight
+from dvcli.stages import attention, depth, network, preflight
+from dvcli.store import Artifact, Store
 
 ops = "xformers.ops"
+OTHER = dict.fromkeys(("text_encoder", "tokenizer", "scheduler"), "0" * 64)
+NETWORK = Base(unet="1" * 64, vae="2" * 64, **OTHER)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, kernel: Callable[..., Tensor]) -> None:
@@ -75,29 +88,222 @@ def test_many_prompts_cost_one_load_of_each_model(
     dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[str] = []
-    for name in ("unet", "vae", "text_encoder"):
-        real = getattr(load, name)
+    parts = [(load, name) for name in ("unet", "vae", "text_encoder")]
+    for module, name in [*parts, (preflight, "sample")]:
+        real = getattr(module, name)
 
         def counted(*arguments: object, name: str = name, real: object = real) -> object:
             loads.append(name)
             return real(*arguments)  # type: ignore[operator]
 
-        monkeypatch.setattr(load, name, counted)
+        monkeypatch.setattr(module, name, counted)
     said = dvid("sample", *[part for p in "abcd" for part in ("-p", f"a bear {p}")])
     assert len(set(said.lines)) == 4
-    assert sorted(loads) == ["text_encoder", "unet", "vae"]
+    assert loads == ["text_encoder", "sample", "unet", "vae"]
+
+
+def test_a_second_prompt_is_not_refused_for_what_the_first_has_loaded(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([2**40])
+    monkeypatch.setattr(preflight, "available", lambda _: next(free, 0))
+    assert len(dvid("sample", "-p", "a bear", "-p", "a fox").lines) == 2
+
+
+def test_too_little_memory_is_told_before_the_network_is_loaded(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "unet", lambda *_: pytest.fail("loaded"))
+    assert "sampling needs" in dvid("sample", "-p", "x", "--memory-limit", "1M", code=5).err
+
+
+def test_free_memory_of_a_card_is_the_drivers_and_what_torch_holds_unused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures = {"mem_get_info": (500, 9000), "memory_reserved": 400, "memory_allocated": 100}
+    for name, figure in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, figure=figure: figure)
+    assert preflight.available(Runtime(device="cuda")) == 800
+
+
+@pytest.mark.parametrize(
+    ("upcast", "dtype", "expected"),
+    [
+        (None, "fp16", torch.float32),
+        (True, "fp16", torch.float32),
+        (False, "fp16", torch.float16),
+        (True, "bf16", torch.bfloat16),
+    ],
+)
+def test_decoding_is_reckoned_in_the_precision_that_the_vae_is_loaded_in(
+    upcast: bool | None,
+    dtype: DType,
+    expected: torch.dtype,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = write_depth2img(tmp_path)
+    file = folder / "vae" / "config.json"
+    settings = {n: v for n, v in json.loads(file.read_text()).items() if n != "force_upcast"}
+    file.write_text(json.dumps(settings if upcast is None else settings | {"force_upcast": upcast}))
+    asked: list[torch.dtype] = []
+
+    def decoding(*_: object, dtype: torch.dtype, **__: object) -> int:
+        asked.append(dtype)
+        return 0
+
+    monkeypatch.setattr(preflight.memory, "decoding_bytes", decoding)
+    places = {"1" * 64: folder / "unet", "2" * 64: folder / "vae"}
+    runtime = Runtime(memory_limit=2**40, locate=places.__getitem__)
+    preflight.sample(NETWORK, torch.zeros(2, 4, 8, 8), torch.zeros(77, 32), dtype, runtime)
+    assert asked == [expected] == [load.vae(folder / "vae", dtype, "cpu").dtype]
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "mps"])
+def test_a_device_that_is_not_there_is_told_as_such(dvid: Dvid, tuned: Path, name: str) -> None:
+    if name == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has that device")
+    said = dvid("sample", "-p", "a fox", "--device", name, "--dtype", "fp32", code=5)
+    assert f"torch cannot use the device `{name}`" in said.err
+    assert "--device cpu" in said.err
+
+
+def deltas(dvid: Dvid) -> str:
+    """The content of the deltas of the last run."""
+    plan = map(json.loads, dvid("sample", "-p", "x", "-n", "--json").lines)
+    found = Store.open().get(next(step["key"] for step in plan if step["stage"] == "tune"))
+    assert found is not None
+    return found.outputs["deltas"].sha256
+
+
+def test_tuning_that_broke_off_inside_a_step_goes_on_as_if_it_had_not(
+    dvid: Dvid, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["tune", bikes, "a man", "--model", base, "--steps", "4"]
+    command += ["--lr", "1e-2", "--frames", "2", "--size", "64", "--refresh"]
+    dvid(*command)
+    unbroken = deltas(dvid)
+    real, calls = torch.optim.AdamW.step, iter(range(3))
+
+    def broken(self: torch.optim.AdamW) -> None:
+        real(self)  # the tensors have changed, and the step is not done
+        if next(calls) == 2:
+            raise RuntimeError("broke off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", broken)
+        dvid(*command, code=1)
+    dvid(*command)
+    assert deltas(dvid) == unbroken
+
+
+def test_a_kept_trajectory_leaves_every_sample_a_hit(dvid: Dvid, tuned: Path) -> None:
+    dvid("sample", "-p", "a fox")
+    dvid("invert", "--steps", "3", "--trajectory")
+    steps = {
+        s["stage"]: s for s in map(json.loads, dvid("sample", "-p", "a fox", "-n", "--json").lines)
+    }
+    assert steps["sample"]["hit"]
+    inverted = Store.open().get(steps["invert"]["key"])
+    assert inverted is not None
+    assert "trajectory" in inverted.outputs
+
+
+def test_no_stage_reads_an_output_that_its_key_does_not_hold(
+    dvid: Dvid, base: Path, judge: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, real, read = stages._build, Artifact.path, set[tuple[str, str, str]]()
+
+    def build(recipe: Recipe, inputs: Mapping[str, Artifact], *more: Any) -> Artifact:
+        def path(self: Artifact, name: str) -> Path:
+            roles = [role for role, artifact in inputs.items() if artifact.key == self.key]
+            read.update((recipe.stage, role, name) for role in roles)
+            assert any(name in recipe.reads[role] for role in roles)
+            return real(self, name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Artifact, "path", path)
+            return whole(recipe, inputs, *more)
+
+    monkeypatch.setattr(stages, "_build", build)
+    dvid("tune", bikes, "x", "--model", base, "--steps", "1", "--frames", "2", "--size", "64")
+    dvid("invert", "--steps", "2")
+    dvid("sample", "-p", "a fox")
+    assert {(stage, name) for stage, _, name in read} == {
+        ("depth", "frames"),
+        ("tune", "frames"),
+        ("tune", "disparity"),
+        ("invert", "latents"),
+        ("invert", "deltas"),
+        ("invert", "disparity"),
+        ("sample", "latents"),
+        ("sample", "deltas"),
+        ("sample", "disparity"),
+        ("render", "frames"),
+    }
+
+
+def test_one_text_encoder_with_two_tokenizers_is_two(base: Path, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, pad="<|endoftext|>")
+    places = {"1" * 64: base / "text_encoder", "2" * 64: base / "tokenizer", "3" * 64: tmp_path}
+    runtime = Runtime(locate=places.__getitem__)
+    one, other = (
+        network.embedding(
+            replace(NETWORK, text_encoder="1" * 64, tokenizer=tokenizer),
+            "a bear",
+            "fp32",
+            "sample",
+            runtime,
+        )
+        for tokenizer in ("2" * 64, "3" * 64)
+    )
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("stage", ["text", "vae"])
+def test_tuning_keeps_neither_text_encoder_nor_vae_in_memory(
+    dvid: Dvid, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    held: list[set[object]] = []
+    real = preflight.recompute
+
+    def recompute(*arguments: Any) -> bool:
+        held.append({name[0] for name in arguments[-1].shelf._held})
+        return real(*arguments)
+
+    monkeypatch.setattr(preflight, "recompute", recompute)
+    dvid("tune", bikes, "x", "--model", base, "--steps", "1", "--frames", "2", "--size", "64")
+    assert len(held) == 1
+    assert stage not in held[0]
+
+
+def test_a_given_depth_folder_is_read_with_the_clips_background_and_its_own_stream(
+    tmp_path: Path,
+) -> None:
+    for number in range(2):
+        Image.new("RGBA", (16, 16), (0, 0, 0, 0)).save(tmp_path / f"{number}.png")
+    frames = Extract(clip="0" * 64, frames=2, size=(16, 16), background="#ffffff", stream=3)
+    found: dict[str, torch.Tensor] = {}
+
+    class Out:
+        info: ClassVar[dict[str, object]] = {}
+
+        def write(self, name: str, write: Callable[[Path], None]) -> None:
+            write(tmp_path / "out.safetensors")
+            found.update(load_file(tmp_path / "out.safetensors"))
+
+    runtime = Runtime(locate=lambda _: tmp_path)
+    work: Any = SimpleNamespace(inputs={}, out=Out(), runtime=runtime)
+    depth.build(Depth(frames=frames, given="4" * 64), work)
+    torch.testing.assert_close(found["disparity"], torch.full((2, 1, 16, 16), 255.0))
 
 
 def test_tuning_recomputes_activations_only_when_memory_calls_for_it(base: Path) -> None:
-    from dvcli.recipes import Base
-
-    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "scheduler"), "0" * 64)
-    network = Base(unet="1" * 64, **parts)
     x0, text = torch.zeros(8, 4, 16, 16), torch.zeros(77, 32)
 
     def asked(limit: int) -> bool:
         runtime = Runtime(memory_limit=limit, locate=lambda _: base / "unet")
-        return preflight.recompute(network, x0, text, "fp32", runtime)
+        return preflight.recompute(NETWORK, x0, text, "fp32", runtime)
 
     assert asked(2**40) is False
     sizes = [2**power for power in range(20, 34)]
@@ -120,3 +326,21 @@ def test_the_memory_of_a_container_counts_and_not_only_the_machines(
     (tmp_path / "memory.current").write_text("400000\n")
     monkeypatch.setattr(preflight, "CGROUP", tmp_path)
     assert preflight.available(Runtime()) == 600_000
+
+
+def test_a_render_of_cached_frames_waits_for_no_torch(dvid: Dvid, tuned: Path) -> None:
+    dvid("sample", "-p", "a fox")
+    program = (
+        "import sys; from dvcli.cli.main import main; code = main(sys.argv[1:]);"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, "sample", "-p", "a fox", "--format", "gif"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.endswith(".gif\n")
+
+
+def test_one_frame_is_measured_by_what_one_frame_has(dvid: Dvid, bikes: Path, judge: Path) -> None:
+    dvid("extract", bikes, "--frames", "1", "--size", "64", "-o", "one.png")
+    (row,) = dvid("eval", "one.png", "-p", "a man", "--clip-model", judge, "--json").lines
+    assert "textual_alignment" in row
+    assert "frame_consistency" not in row

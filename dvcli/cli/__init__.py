@@ -5,6 +5,8 @@ import sys
 
 def entry() -> None:
     """The console script."""
-    from dvcli.cli.main import main
-
+    try:
+        from dvcli.cli.main import main
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(main(sys.argv[1:]))

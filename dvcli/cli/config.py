@@ -8,19 +8,32 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from dvcli.errors import UsageError
 
-Verbs: TypeAlias = Mapping[str, Mapping[str, str]]  # verb → option as it is written → parameter
+
+class Option(NamedTuple):
+    """The parameter that an option sets, and whether it may be given several times."""
+
+    parameter: str
+    several: bool
+    flag: bool
+
+
+Verbs: TypeAlias = Mapping[str, Mapping[str, Option]]  # verb → option as it is written
 DefaultMap: TypeAlias = dict[str, Any]
 
 FILE = "dvid.toml"
 # These mean something else in the environment, or are given afresh each time.
-NOT_FROM_ENVIRONMENT = {"run", "run-option", "prompt", "output", "help"}
+# What is about one command, or only checked, is no matter of configuration.
+NEVER = {"run", "prompt", "prompts-file", "output", "rm", "base", "from", "depth", "depth-from"}
+NEVER |= {"refresh", "dry-run", "repair", "path", "help"}
+CHECKED = ("sample", "steps")
+ELSEWHERE = {"DVID_RUN", "DVID_CACHE_DIR", "DVID_STATE_DIR", "DVID_STYLES", "DVID_CACHE_LIMIT"}
 
 
-def defaults(command: Any, cwd: Path, env: Mapping[str, str]) -> DefaultMap:
+def defaults(command: Any, cwd: Path | None, env: Mapping[str, str]) -> DefaultMap:
     """The default of every option that is configured, as nested as the verbs are.
 
     `command` is the whole command tree. Raises `UsageError` for a key that no verb has.
@@ -40,22 +53,25 @@ def user_path() -> Path:
     return platformdirs.user_config_path("dvid") / "config.toml"
 
 
-def _near(cwd: Path) -> Path | None:
+def _near(cwd: Path | None) -> Path | None:
+    if cwd is None:
+        return None
     return next((f for d in (cwd, *cwd.parents) if (f := d / FILE).is_file()), None)
 
 
-def _options(command: Any, name: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _options(command: Any, name: str) -> Iterator[tuple[str, dict[str, Option]]]:
     """(verb, its options) for each verb, those of a group as `cache ls`."""
     for child, inner in getattr(command, "commands", {}).items():
         yield from _options(inner, f"{name} {child}".strip())
     if not hasattr(command, "commands"):
+        written = {
+            max(p.opts, key=len).lstrip("-"): Option(p.name, bool(p.multiple), bool(p.is_flag))
+            for p in command.params
+            if p.param_type_name == "option"
+        }
         yield (
             name,
-            {
-                max(p.opts, key=len).lstrip("-"): p.name
-                for p in command.params
-                if p.param_type_name == "option" and p.name != "help"
-            },
+            {o: t for o, t in written.items() if o not in NEVER and (name, o) != CHECKED},
         )
 
 
@@ -96,21 +112,32 @@ def _read_table(
 
 def _from_environment(env: Mapping[str, str], verbs: Verbs) -> DefaultMap:
     found: DefaultMap = {}
+    known = set(ELSEWHERE)
     for verb, options in verbs.items():
-        for option, parameter in options.items():
-            if option in NOT_FROM_ENVIRONMENT:
-                continue
+        for option, target in options.items():
             for name in (option, f"{verb} {option}"):  # the verb's own comes last and wins
                 variable = "DVID_" + name.upper().replace("-", "_").replace(" ", "_")
+                known.add(variable)
                 if value := env.get(variable):
-                    _put(found, verb, parameter, value)
+                    _put(found, verb, target, value)
+    for variable in env:
+        if variable.startswith("DVID_") and variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1)
+            raise UsageError(
+                f"`{variable}` in the environment is no setting"
+                + (f", did you mean `{near[0]}`?" if near else ""),
+                hint=f"`unset {variable}` takes it away",
+            )
     return found
 
 
-def _put(found: DefaultMap, verb: str, parameter: str, value: object) -> None:
+def _put(found: DefaultMap, verb: str, option: Option, value: object) -> None:
     for part in verb.split():
         found = found.setdefault(part, {})
-    found[parameter] = value
+    if isinstance(value, bool) and not option.flag:
+        raise UsageError(f"`{option.parameter}` cannot be configured as {str(value).lower()}")
+    one = option.several and not isinstance(value, list)
+    found[option.parameter] = [value] if one else value
 
 
 def _merge(into: DefaultMap, other: DefaultMap) -> None:

@@ -113,12 +113,12 @@ def _tell(
     session: Session, inverted: Invert, judge: str, model: str
 ) -> "tuple[list[tuple[str, str, list[Card]]], list[Row]]":
     """The sections of the page as (heading, sentence, cards), and the rows of the sheet."""
-    from dvcli.cli.show import commands
+    from dvcli.cli.commands import Names, commands
     from dvcli.report.page import Card
 
     def card(title: str, source: Extract | Depth | Invert | Sample, facts: dict[str, str]) -> Card:
         media = session.realise(Render(source=source, suffix=".webp")).path("media.webp")
-        lines = commands(source, str(CLIP), model)
+        lines = commands(source, Names(clip=str(CLIP), model=model))
         return Card(title=title, webp=media, facts=facts, commands=lines)
 
     tuned = inverted.tuned

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @verb
 def extract(
-    session: Session, framing: Framing, to: Delivery, clip: ClipPath, run: o.RunName = None
+    session: Session, framing: Framing, to: Delivery, clip: ClipPath, run: o.NewRun = None
 ) -> None:
     """Take evenly spaced frames out of a clip.
 
@@ -38,7 +38,7 @@ def depth(
     to: Delivery,
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN|CLIP]", help="A run or a clip.", show_default="the last run"),
+        typer.Argument(metavar="RUN|CLIP", help="A run or a clip.", show_default="the last run"),
     ] = None,
     given: Annotated[
         Path | None,
@@ -63,7 +63,8 @@ def depth(
     """
     from dvcli.cli.sources import native_size
 
-    if what is not None and Path(what).exists():
+    reference = model
+    if what is not None and is_clip(session, what):
         clip = Path(what)
         found = session.sources.model(model) if given is None and estimator is None else None
         size = FULL_SIZE if found is None else native_size(found)
@@ -72,21 +73,20 @@ def depth(
     else:
         run = session.run(what)
         session.sources.expect(run)
-        if framing.asked:
-            raise UsageError(
-                f"the frames of the run `{run.name}` are chosen already",
-                hint="name the clip instead of the run to choose others",
-            )
+        Framing.refuse_for(session, run)
         frames = frames_of(run)
+        if run.model is not None and "model" not in session.given:
+            reference = run.model
     recipe = depth_recipe(
-        session,
-        frames,
-        given=given,
-        estimator=estimator,
-        invert=invert_depth,
-        model=run.model or model,
+        session, frames, given=given, estimator=estimator, invert=invert_depth, model=reference
     )
     _finish(session, recipe, run, to)
+
+
+def is_clip(session: Session, what: str) -> bool:
+    """Whether the argument means a file and not a run; a folder yields to a run of its name."""
+    path = Path(what)
+    return path.is_file() or (path.is_dir() and what not in session.runs.names())
 
 
 def depth_recipe(
@@ -108,14 +108,18 @@ def depth_recipe(
 
 
 def _finish(session: Session, recipe: Extract | Depth, run: "Run", to: Delivery) -> None:
-    if to.output is not None:
+    written = to.output is not None or "format" in session.given
+    if written:
         check(to)
+    else:
+        session.keeps(recipe.stage)
     if session.dry_run:
         session.show_plan(recipe)
         return
     session.realise(recipe)
-    run = remember(session, recipe, run)
-    if to.output is None:
+    if not session.no_cache:
+        run = remember(session, recipe, run)
+    if not written:
         session.result(run.name, run=run.name, key=run.keys[recipe.stage])
         return
     path, key = deliver(session, recipe, to, run=run, words=recipe.stage)

@@ -1,18 +1,22 @@
 """Option groups of the pipeline verbs: framing, delivery, depth controls; each makes its recipe."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dvcli.cli import options as o
+from dvcli.cli.session import Session
 from dvcli.errors import UsageError
-from dvcli.recipes import Controls, Digest, Extract
+from dvcli.recipes import Controls, Digest, Extract, Render
+
+if TYPE_CHECKING:
+    from dvcli.runs import Run
 
 Panel = "Depth controls"
-FULL_SIZE = (512, 512)
+FULL_SIZE = Extract.size or (512, 512)
 
 
 def _control(help_text: str) -> object:
@@ -23,14 +27,14 @@ def _control(help_text: str) -> object:
 class Framing:
     """Which frames of a clip, in what shape."""
 
-    frames: o.Frames = 8
+    frames: o.Frames = Extract.frames or 8
     size: o.Size = None
-    fit: o.Fit = o.FitChoice.crop
-    start: o.StartAt = 0.0
-    end: o.EndAt = None
-    stream: o.Stream = None
-    background: o.Background = "#000000"
-    tolerate_errors: o.Tolerate = False
+    fit: o.Fit = Extract.fit
+    start: o.StartAt = Extract.start
+    end: o.EndAt = Extract.end
+    stream: o.Stream = Extract.stream
+    background: o.Background = Extract.background
+    tolerate_errors: o.Tolerate = Extract.tolerate_errors
 
     def recipe(self, clip: Digest, native: tuple[int, int]) -> Extract:
         """The frames of that clip; `native` is the size where none was asked for."""
@@ -38,7 +42,7 @@ class Framing:
             clip=clip,
             frames=self.frames,
             size=native if self.size is None else parse_size(self.size),
-            fit=self.fit.value,
+            fit=self.fit,
             start=self.start,
             end=self.end,
             stream=self.stream,
@@ -46,10 +50,14 @@ class Framing:
             tolerate_errors=self.tolerate_errors,
         )
 
-    @property
-    def asked(self) -> bool:
-        """Whether any of it differs from the default."""
-        return self != Framing()
+    @classmethod
+    def refuse_for(cls, session: Session, run: "Run") -> None:
+        """Refuse framing on the command line where the frames are those of a run."""
+        if session.given & {f.name for f in fields(cls)}:
+            raise UsageError(
+                f"the frames of the run `{run.name}` are chosen already",
+                hint="name the clip instead of the run to choose others",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +66,8 @@ class Delivery:
 
     output: o.Output = None
     format: o.Format = None
-    fps: o.Fps = 8.0
-    crf: o.Crf = 17
+    fps: o.Fps = Render.fps
+    crf: o.Crf = Render.crf
     overwrite: o.Overwrite = False
     no_metadata: o.NoMetadata = False
 
@@ -68,14 +76,14 @@ class Delivery:
 class DepthControls:
     """The continuous depth controls; the defaults change nothing."""
 
-    depth_gain: Annotated[float, _control("Contrast of depth about its middle.")] = 1.0
-    depth_bias: Annotated[float, _control("Everything nearer (+) or farther (-).")] = 0.0
-    depth_gamma: Annotated[float, _control("Bend: over 1 pushes the middle away.")] = 1.0
-    depth_near: Annotated[float, _control("Where the nearest ends up, -1 to 1.")] = 1.0
-    depth_far: Annotated[float, _control("Where the farthest ends up, -1 to 1.")] = -1.0
-    depth_smooth: Annotated[float, _control("Blur over time, in frames.")] = 0.0
-    depth_active: Annotated[float, _control("Share of the steps that see depth.")] = 1.0
-    depth_blend: Annotated[float, _control("Weight of the other clip's depth, 0 to 1.")] = 0.0
+    depth_gain: Annotated[float, _control("Contrast of depth about its middle.")] = Controls.gain
+    depth_bias: Annotated[float, _control("Everything nearer (+) or farther (-).")] = Controls.bias
+    depth_gamma: Annotated[float, _control("Bend: over 1 pushes the middle away.")] = Controls.gamma
+    depth_near: Annotated[float, _control("Where the nearest ends up, -1 to 1.")] = Controls.near
+    depth_far: Annotated[float, _control("Where the farthest ends up, -1 to 1.")] = Controls.far
+    depth_smooth: Annotated[float, _control("Blur over time, in frames.")] = Controls.smooth
+    depth_active: Annotated[float, _control("Share of steps that see it.")] = Controls.active
+    depth_blend: Annotated[float, _control("Weight of the other depth.")] = Controls.blend
     depth_from: Annotated[
         str | None,
         typer.Option(

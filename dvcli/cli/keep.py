@@ -8,6 +8,7 @@ import typer
 
 from dvcli.cli.session import Console, memory, verb
 from dvcli.errors import CheckError
+from dvcli.recipes import within
 from dvcli.styles import load_styles, styles_path
 
 cache = typer.Typer(
@@ -37,8 +38,11 @@ def runs(
     for run in console.runs.all():
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.updated))
         stages = ",".join(run.recipes)
-        console.result(
-            "\t".join((run.name, stages, when, run.clip or "")),
+        console.row(
+            run.name,
+            stages,
+            when,
+            run.clip or "",
             run=run.name,
             stages=list(run.recipes),
             updated=run.updated,
@@ -63,8 +67,10 @@ def styles(
         console.result(str(styles_path()), path=str(styles_path()))
         return
     for style in load_styles().values():
-        console.result(
-            "\t".join((style.name, style.prompt, style.negative)),
+        console.row(
+            style.name,
+            style.prompt,
+            style.negative,
             name=style.name,
             prompt=style.prompt,
             negative=style.negative,
@@ -84,8 +90,12 @@ def cache_ls(console: Console) -> None:
     for entry in console.store.entries():
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         mark = "pinned" if entry.pinned else ""
-        console.result(
-            "\t".join((entry.key[:12], entry.stage, size(entry.size), used, mark)).rstrip(),
+        console.row(
+            entry.key[:12],
+            entry.stage,
+            size(entry.size),
+            used,
+            mark,
             key=entry.key,
             stage=entry.stage,
             size=entry.size,
@@ -123,8 +133,9 @@ def cache_verify(
     """
     health = console.store.verify(repair)
     for damage in health.damaged:
-        console.result(
-            f"{damage.path}\t{damage.problem}",
+        console.row(
+            str(damage.path),
+            damage.problem,
             path=str(damage.path),
             problem=damage.problem,
             repaired=damage.repaired,
@@ -155,13 +166,16 @@ def cache_gc(
 
     Example: dvid cache gc --limit 20G
     """
+    within("--grace", grace, 0, 1e12)
     limit_bytes = memory(limit)
     sweep = console.store.gc(
         limit_bytes, grace_s=grace, roots=console.runs.roots(), dry_run=dry_run
     )
     for entry in sweep.removed:
-        console.result(
-            "\t".join((entry.key[:12], entry.stage, size(entry.size))),
+        console.row(
+            entry.key[:12],
+            entry.stage,
+            size(entry.size),
             key=entry.key,
             stage=entry.stage,
             size=entry.size,

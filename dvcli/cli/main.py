@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from dvcli.cli.app import app
+from dvcli.cli.quoting import printable
 from dvcli.cli.session import ReaderGone
 from dvcli.errors import MEMORY_LEVERS, DvidError, ResourceError
 
@@ -17,6 +18,7 @@ HELP = {"-h", "--help", "--version", "--show-completion", "--install-completion"
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing a person can fix shows a traceback."""
+    _open_closed_streams()
     try:
         command: Any = typer.main.get_command(app)
         configured = {} if HELP.intersection(argv) else _configured(command)
@@ -39,6 +41,24 @@ def main(argv: Sequence[str]) -> int:
         return 0
     except Exception as error:  # noqa: BLE001  # a bug: kept whole in a file, one line shown
         return _bug(error)
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started with closed standard streams, as by `>&-`, the null device.
+
+    Else the next file that is opened would become its standard output.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def _descend(
@@ -70,9 +90,9 @@ def _configured(command: Any) -> dict[str, Any]:
 
 def say_error(error: DvidError) -> None:
     """The two lines of an error on stderr."""
-    print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
+    print(f"error: {printable(error.message)}", file=sys.stderr)  # noqa: T201
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+        print(f"hint: {printable(error.hint)}", file=sys.stderr)  # noqa: T201
 
 
 def _usage(error: typer.TyperException) -> int:
@@ -91,7 +111,7 @@ def _usage(error: typer.TyperException) -> int:
 
 
 def _bug(error: Exception) -> int:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _out_of_memory(error):
         raised = ResourceError(
             "out of memory; nothing finished is lost and checkpoints are kept",
             hint=MEMORY_LEVERS,
@@ -107,6 +127,13 @@ def _bug(error: Exception) -> int:
         DvidError(f"a bug: {type(error).__name__}: {error}", hint=f"{where}; please report it")
     )
     return 1
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch raises a class of its own for a device, and a plain RuntimeError for the CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _log(text: str) -> str | None:

@@ -1,53 +1,16 @@
 """Options that several verbs share, each declared once with its help and environment variable."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from dvcli import recipes
+from dvcli.recipes import DType
+from dvcli.runtime import Attention, GradCheckpointing
+
 Reporting = "Reporting"
 Working = "Working"
-
-
-class FitChoice(StrEnum):
-    crop = "crop"
-    squash = "squash"
-    pad = "pad"
-
-
-class NormaliseChoice(StrEnum):
-    clip = "clip"
-    frame = "frame"
-
-
-class TargetChoice(StrEnum):
-    zero = "zero"
-    source = "source"
-
-
-class StartChoice(StrEnum):
-    inverted = "inverted"
-    noise = "noise"
-
-
-class AttentionChoice(StrEnum):
-    auto = "auto"
-    sdpa = "sdpa"
-    xformers = "xformers"
-
-
-class DTypeChoice(StrEnum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class GradChoice(StrEnum):
-    auto = "auto"
-    on = "on"
-    off = "off"
 
 
 # Reporting: every verb takes these.
@@ -91,11 +54,11 @@ Device = Annotated[
     typer.Option(help="auto, cpu, mps, cuda or cuda:N.", rich_help_panel=Working),
 ]
 DTypeOption = Annotated[
-    DTypeChoice,
+    Literal["auto", DType],
     typer.Option("--dtype", help="Number format.", rich_help_panel=Working),
 ]
 AttentionOption = Annotated[
-    AttentionChoice,
+    Attention,
     typer.Option("--attention", help="Attention kernels.", rich_help_panel=Working),
 ]
 Offline = Annotated[
@@ -103,7 +66,7 @@ Offline = Annotated[
     typer.Option("--offline", help="Never ask the network.", rich_help_panel=Working),
 ]
 CheckpointGrad = Annotated[
-    GradChoice,
+    GradCheckpointing,
     typer.Option(
         "--checkpoint-grad",
         help="Recompute activations to save memory.",
@@ -127,7 +90,7 @@ Size = Annotated[
         metavar="WxH", help="Frame size; one number is a square.", show_default="the model's"
     ),
 ]
-Fit = Annotated[FitChoice, typer.Option(help="How the clip gets that shape.")]
+Fit = Annotated[recipes.Fit, typer.Option(help="How the clip gets that shape.")]
 StartAt = Annotated[float, typer.Option("--start", metavar="S", help="First second of the range.")]
 EndAt = Annotated[
     float | None,
@@ -144,10 +107,14 @@ Model = Annotated[
     str,
     typer.Option(metavar="ID[@REV]|PATH|tiny", help="The depth-conditioned base model."),
 ]
-RunName = Annotated[
+NewRun = Annotated[
+    str | None,
+    typer.Option("--run", metavar="NAME", help="The run's name.", show_default="the clip's"),
+]
+BaseNow = Annotated[
     str | None,
     typer.Option(
-        "--run", metavar="RUN", help="The run: name, last, last~N or key.", show_default="the last"
+        "--base", metavar="ID|PATH", help="Where the run's base model is now, if it moved."
     ),
 ]
 Output = Annotated[

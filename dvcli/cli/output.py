@@ -6,24 +6,28 @@ import re
 import shutil
 import tempfile
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from dvcli.cli.groups import Delivery
 from dvcli.cli.session import Session
-from dvcli.errors import StorageError, UsageError
-from dvcli.recipes import Depth, Extract, Recipe, Render, Sample
+from dvcli.errors import InputError, StorageError, UsageError
+from dvcli.recipes import Depth, Extract, Render, Sample
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
+    from dvcli.store import Artifact
 
+Source: TypeAlias = Sample | Extract | Depth
 FORMATS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".png")
+HUB = re.compile(r"\w[\w.-]*/[\w.-]+(@\w[\w./-]*)?")
 
 
 def suffix(to: Delivery) -> str:
     """The format by the output's suffix, else by `--format`, else mp4."""
-    named = "" if to.output is None or is_folder(to.output) else to.output.suffix.lower()
-    chosen = named or (f".{to.format.lower().lstrip('.')}" if to.format else ".mp4")
+    chosen = _named(to) or _asked(to) or ".mp4"
     if chosen not in FORMATS:
         raise UsageError(
             f"cannot write `{chosen}` files", hint="one of " + ", ".join(f[1:] for f in FORMATS)
@@ -31,14 +35,39 @@ def suffix(to: Delivery) -> str:
     return chosen
 
 
+def _named(to: Delivery) -> str:
+    return "" if to.output is None or is_folder(to.output) else to.output.suffix.lower()
+
+
+def _asked(to: Delivery) -> str:
+    return f".{to.format.lower().lstrip('.')}" if to.format else ""
+
+
 def is_folder(output: Path) -> bool:
     """Whether the output names a folder: an existing one, or a path without a suffix."""
     return output.is_dir() or not output.suffix
 
 
-def check(to: Delivery, *, results: int = 1) -> None:
-    """Refuse, before any work, an output that could never be written or cannot hold the results."""
+def check(
+    to: Delivery,
+    *,
+    results: int = 1,
+    session: Session | None = None,
+    sources: Sequence[Source] = (),
+) -> None:
+    """Refuse, before any work, an output that could never be written or cannot hold the results.
+
+    With the session it sees which options were given and which `sources` are in the store: a file
+    that stands in the way of work still to be done is refused, too.
+    """
     suffix(to)
+    named, asked = _named(to), _asked(to)
+    said = session is None or "format" in session.given  # a configured format yields to the name
+    if said and named and asked and named != asked:
+        raise UsageError(
+            f"`{to.output}` is no `{asked[1:]}` file",
+            hint=f"leave `--format` out, or name a file that ends in `{asked}`",
+        )
     output = Path("out") if to.output is None else to.output
     if results > 1 and not is_folder(output):
         raise UsageError(
@@ -46,6 +75,41 @@ def check(to: Delivery, *, results: int = 1) -> None:
             hint="`-o` takes a folder when there are several",
         )
     check_folder(output if is_folder(output) else output.parent)
+    if session is not None:
+        check_free(session, to, sources)
+
+
+def check_free(session: Session, to: Delivery, sources: Sequence[Source]) -> None:
+    """Refuse a file that stands where the result of work still to be done would go.
+
+    One that holds what the very same recipe made may stay there: the same bytes are no conflict.
+    """
+    from dvcli.stages import find
+
+    output = to.output
+    if output is None or is_folder(output) or to.overwrite or not output.exists():
+        return
+    for source in sources:
+        if find(source, session.store) is None and not _made_from(output, source):
+            raise _in_the_way(output)
+
+
+def _in_the_way(output: Path) -> UsageError:
+    return UsageError(
+        f"`{output}` exists and is a different file",
+        hint="`--overwrite` replaces it, `-o` names another",
+    )
+
+
+def _made_from(output: Path, source: Source) -> bool:
+    """Whether the file says that this recipe made it."""
+    from dvcli.cli.show import embedded
+
+    try:
+        story = embedded(output)
+    except InputError:
+        return False
+    return story is not None and story.recipe == source
 
 
 def check_folder(folder: Path) -> None:
@@ -58,15 +122,29 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def provenance(recipe: Recipe, model: str | None) -> str:
+def provenance(render: Render, model: str | None, *, own_depth: bool) -> str:
     """The whole chain of recipes as JSON, to be embedded; no path or name of this machine."""
     from importlib.metadata import version
 
     from dvcli.recipe_json import to_json
 
-    public = model if model is not None and not Path(model).expanduser().exists() else None
-    story = {"schema": 1, "dvid": version("dvid"), "model": public, "recipe": to_json(recipe)}
+    story = {
+        "schema": 1,
+        "dvid": version("dvid"),
+        "model": model if model is not None and is_public(model) else None,
+        "own_depth": own_depth,
+        "fps": render.fps,
+        "crf": render.crf,
+        "recipe": to_json(render.source),
+    }
     return json.dumps(story, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def is_public(model: str) -> bool:
+    """Whether the name means the same to everybody: by its form, whatever lies on this disk now."""
+    from dvcli.models.resolve import ALIASES
+
+    return model in ("tiny", *ALIASES) or HUB.fullmatch(model) is not None
 
 
 def slug(words: str) -> str:
@@ -77,34 +155,61 @@ def slug(words: str) -> str:
 
 
 def deliver(
-    session: Session, source: Sample | Extract | Depth, to: Delivery, *, run: "Run", words: str
+    session: Session, source: Source, to: Delivery, *, run: "Run", words: str
 ) -> tuple[Path, str]:
     """Render the source and put the file in its place; returns the path and the render's key."""
-    session.realise(source)
-    recipe = Render(
-        source=source,
-        suffix=suffix(to),
-        fps=to.fps,
-        crf=to.crf,
-        provenance=None if to.no_metadata else provenance(source, run.model),
-    )
+    from dvcli.cli.show import own_depth
+
+    check_free(session, to, [source])
+    made = session.realise(source)
+    recipe = Render(source=source, suffix=suffix(to), fps=to.fps, crf=to.crf)
+    if not to.no_metadata:
+        text = provenance(recipe, run.model, own_depth=own_depth(run))
+        recipe = replace(recipe, provenance=text)
     artifact = session.realise(recipe)
+    media = artifact.path("media" + recipe.suffix)
     output = to.output
+    ours = output is None or is_folder(output)
     if output is None or is_folder(output):
         place = Path("out") / run.name if output is None else output
-        output = place / f"{slug(words)}-{artifact.key[:8]}{recipe.suffix}"
-    _place(artifact.path("media" + recipe.suffix), output, session, overwrite=to.overwrite)
+        output = place / f"{slug(words)}-{name_key(made, recipe)[:8]}{recipe.suffix}"
+    if to.overwrite or not output.exists():
+        _place(media, output)
+    elif session.store.digest_file(output) != session.store.digest_file(media):
+        if session.refresh or not ours or not _older(output, recipe):
+            raise _in_the_way(output)
+        session.note(f"kept `{output}`, which another dvid made from the same recipe")
     return output, artifact.key
 
 
-def _place(media: Path, output: Path, session: Session, *, overwrite: bool) -> None:
-    if output.exists() and not overwrite:
-        if session.store.digest_file(output) == session.store.digest_file(media):
-            return
-        raise UsageError(
-            f"`{output}` exists and is a different file",
-            hint="`--overwrite` replaces it, `-o` names another",
-        )
+def name_key(made: "Artifact", recipe: Render) -> str:
+    """What tells the file of one result from that of another, in 64 hex digits.
+
+    What the file says of itself does not count: with another dvid, or the model under another
+    name, the same command still names the same file.
+    """
+    from dvcli.store.keys import key_of, preimage
+
+    params = dict(recipe.params) | {"provenance": recipe.provenance is not None}
+    return key_of(preimage("file", 1, {"source": made.key}, params))
+
+
+def _older(output: Path, recipe: Render) -> bool:
+    """Whether a file of ours differs in what it says of itself, but not in what made it."""
+    from dvcli.cli.show import embedded, told
+
+    if recipe.provenance is None:
+        return False
+    try:
+        story = embedded(output)
+    except InputError:
+        return False
+    if story is None or story == told(recipe.provenance, output):
+        return False
+    return story.recipe == recipe.source
+
+
+def _place(media: Path, output: Path) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(

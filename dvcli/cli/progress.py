@@ -39,7 +39,7 @@ class Quiet:
 
 
 class Lines:
-    """One line at the start, then one every 10 s or 10 % of a task, whichever comes later."""
+    """One line at the start, then one every 10 s or 10 % of a task, at most one a second."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -71,13 +71,16 @@ class _Line:
         now = time.monotonic()
         share = (self._done - self._last_done) / max(self._total, 1)
         over = self._done >= self._total
-        if not over and (now - self._last < EVERY_SECONDS or share < EVERY_SHARE):
+        waited = now - self._last
+        due = waited >= EVERY_SECONDS or (share >= EVERY_SHARE and waited >= 1)
+        if not (over or due):
             return
         self._last, self._last_done = now, self._done
         rate = (self._done - self._first) / max(now - self._begun, 1e-9)
         left = (self._total - self._done) / max(rate, 1e-9)
         parts = [f"{self._name} {self._done}/{self._total}", f"{rate:.2f} it/s"]
         parts += [f"{name} {value:.4g}" for name, value in figures.items()]
+        parts.append(memory_used())
         if not over:
             parts.append(f"{duration(left)} left")
         self._lines.say(", ".join(parts))
@@ -131,9 +134,20 @@ class _Bar:
         self._steps += steps
         rate = self._steps / max(time.monotonic() - self._begun, 1e-9)
         shown = [f"{rate:.2f} it/s", *(f"{name} {value:.4g}" for name, value in figures.items())]
+        shown.append(memory_used())
         self._bars.update(  # type: ignore[attr-defined]
             self._number, advance=steps, figures=" ".join(shown)
         )
+
+
+def memory_used() -> str:
+    """The memory that the work has taken: on the card where there is one, else of the process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+    import psutil
+
+    return f"{psutil.Process().memory_info().rss / 2**30:.1f} GiB"
 
 
 def made_line(stage: str, seconds: float, *, cached: bool) -> str:

@@ -1,42 +1,86 @@
 """What a command leaves for the next one: the run, with its recipes and where things were."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcli.cli.session import Session, here
 from dvcli.errors import MissingError, UsageError
-from dvcli.recipes import Depth, DType, Extract, Invert, Tune
+from dvcli.recipes import Depth, DType, Extract, Invert, Recipe, Tune
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
 
 
+ORDER = ("extract", "depth", "tune", "invert")
+
+
 def remember(session: Session, recipe: Extract | Depth | Tune | Invert, run: "Run") -> "Run":
-    """Save the run with this recipe and all it hangs on; what hung on an older one is dropped."""
+    """The run as saved, with this recipe and all it hangs on; later stages stay that still fit.
+
+    An inversion of a tuning that another command has replaced meanwhile changes nothing.
+    """
     from dvcli.stages import plan
 
     steps = {step.recipe.stage: step for step in plan(recipe, session.store)}
-    saved = replace(
-        run,
-        recipes={stage: step.recipe for stage, step in steps.items()},
-        keys={stage: step.key for stage, step in steps.items() if step.key is not None},
-        sources={**run.sources, **session.sources.hints()},
-        updated=time.time(),
-    )
-    session.runs.save(saved)
-    return saved
+    made = {stage: step.recipe for stage, step in steps.items()}
+    keys = {stage: step.key for stage, step in steps.items() if step.key is not None}
+
+    def change(stored: "Run") -> "Run":
+        if isinstance(recipe, Invert) and stored.recipes.get("tune", recipe.tuned) != recipe.tuned:
+            session.note(f"the run `{stored.name}` was tuned anew meanwhile and stays so")
+            return stored
+        kept: dict[str, Recipe] = dict(made)
+        for stage in ORDER:
+            later = stored.recipes.get(stage)
+            if stage not in kept and later is not None and _fits(later, kept):
+                kept[stage] = later
+        for stage in stored.recipes.keys() - kept.keys():
+            session.note(f"the {stage} of the run `{stored.name}` was of another {recipe.stage}")
+        return replace(
+            stored,
+            model=run.model or stored.model,
+            recipes={stage: kept[stage] for stage in ORDER if stage in kept},
+            keys={**{stage: stored.keys[stage] for stage in kept if stage in stored.keys}, **keys},
+            sources={**stored.sources, **run.sources, **session.sources.hints()},
+            updated=time.time(),
+        )
+
+    return session.runs.update(run, change)
+
+
+def _fits(recipe: Recipe, kept: Mapping[str, Recipe]) -> bool:
+    """Whether what the recipe hangs on is what the run now has at those stages."""
+    return all(kept.get(part.stage) == part for part in recipe.inputs.values())
 
 
 def begin(session: Session, clip: Path, name: str | None, model: str | None) -> "Run":
-    """A run for a clip: the one of that name, else the clip's own from this directory, else new."""
+    """The run for a clip: the one of that name, else the clip's own from this directory, else new.
+
+    Raises `UsageError` where the name is that of another clip's run.
+    """
+    from dvcli.runs import Run, same_clip
+
     if name is not None:
         session.runs.check(name)
-    chosen = name or session.runs.name_for(str(clip), cwd=here())
-    from dvcli.runs import Run
+    chosen = name or session.runs.name_for(str(clip), cwd=here() or Path("/"))
+    run = Run(name=chosen, cwd=str(here() or ""), clip=str(clip.resolve()), model=_lasting(model))
+    if chosen not in session.runs.names():
+        return run
+    stored = session.runs.get(chosen)
+    if not same_clip(stored, run):
+        raise UsageError(
+            f"the run `{chosen}` is of another clip, `{stored.clip}`",
+            hint="`--run` with a new name, or `dvid runs --rm` first",
+        )
+    return replace(stored, model=run.model or stored.model)
 
-    return Run(name=chosen, cwd=str(here()), clip=str(clip.resolve()), model=_lasting(model))
+
+def going_on(run: "Run", model: str) -> "Run":
+    """The run, from now on on that model."""
+    return replace(run, model=_lasting(model))
 
 
 def _lasting(model: str | None) -> str | None:

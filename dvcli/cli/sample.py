@@ -20,9 +20,11 @@ def sample(
     to: Delivery,
     depth: DepthControls,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A tuned run.", show_default="the last")
+        str | None, typer.Argument(metavar="RUN", help="A tuned run.", show_default="the last")
     ] = None,
-    run_option: o.RunName = None,
+    run_option: Annotated[
+        str | None, typer.Option("--run", metavar="RUN", help="The same, as an option.")
+    ] = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", "-p", help="What the new clip shows; may be repeated."),
@@ -39,9 +41,9 @@ def sample(
         float, typer.Option(help="How strictly the prompt is followed.")
     ] = Sample.guidance,
     eta: Annotated[float, typer.Option(help="Fresh noise a step, 0 to 1.")] = Sample.eta,
-    start_from: Annotated[
-        o.StartChoice, typer.Option("--from", help="The clip's own latent, or noise.")
-    ] = o.StartChoice(Sample.start),
+    from_noise: Annotated[
+        bool, typer.Option("--from-noise", help="Start from noise, not from the clip's latent.")
+    ] = False,
     seed: Annotated[
         list[int] | None,
         typer.Option(help="Of the noise, where there is any; may be repeated.", show_default="0"),
@@ -50,9 +52,7 @@ def sample(
         int | None,
         typer.Option(help="Checked against the inversion's.", show_default="the inversion's"),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="ID|PATH", help="Where the run's base model is now.")
-    ] = None,
+    base: o.BaseNow = None,
 ) -> None:
     """Make new clips with a clip's motion.
 
@@ -63,8 +63,10 @@ def sample(
     wishes = gather(
         prompt or [], prompts_file, styles=style or [], negative=negative, seeds=seed or [0]
     )
+    if run is not None and run_option is not None:
+        raise UsageError(f"two runs are named, `{run}` and `{run_option}`", hint="name one")
     kept = session.run(run or run_option)
-    session.sources.expect(kept, model=model)
+    session.sources.expect(kept, model=base)
     inverted = inversion(kept, session.number_format)
     if steps is not None and steps != inverted.steps:
         raise UsageError(
@@ -78,7 +80,7 @@ def sample(
             negative=wish.negative,
             guidance=guidance,
             eta=eta,
-            start=start_from.value,
+            start="noise" if from_noise else "inverted",
             seed=wish.seed,
             controls=depth.controls(),
             blend=_other_depth(session, depth, inverted),
@@ -89,7 +91,7 @@ def sample(
     if len(seed or []) > 1 and not recipes[0].random:
         raise UsageError(
             "several seeds would give the same clip several times: nothing here is random",
-            hint="`--eta` above 0 or `--from noise` makes the seed matter",
+            hint="`--eta` above 0 or `--from-noise` makes the seed matter",
         )
     check(to, results=len(recipes))
     if session.dry_run:
@@ -97,7 +99,7 @@ def sample(
             session.show_plan(recipe)
         return
     session.warn_of_overflow(inverted.tuned.base.tokenizer, recipes)
-    if "invert" not in kept.recipes and start_from is o.StartChoice.inverted:
+    if "invert" not in kept.recipes and not from_noise:
         session.realise_input(inverted)
         kept = remember(session, inverted, kept)
     for wish, recipe in zip(wishes, recipes, strict=True):

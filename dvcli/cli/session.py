@@ -14,8 +14,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+import typer
+
 from dvcli.cli import options as o
-from dvcli.errors import UsageError
+from dvcli.cli.quoting import printable
+from dvcli.errors import StorageError, UsageError
 from dvcli.recipes import Digest, DType, Recipe, Sample, Tune
 from dvcli.runtime import Runtime, Stop
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
+VERBS = {"tune": "tune --run"}  # the others take a run as their argument
 
 
 class ReaderGone(Exception):
@@ -45,6 +49,8 @@ class Console:
     def __post_init__(self) -> None:
         self._out: TextIO = sys.stdout
         self._closing = ExitStack()
+        self.command = "sample"
+        self.given: frozenset[str] = frozenset()  # the parameters that stood on the command line
 
     def __enter__(self) -> Self:
         self._closing.enter_context(_logging(self.quiet, self.verbose))
@@ -69,7 +75,11 @@ class Console:
     def run(self, reference: str | None) -> "Run":
         """The run that is meant; a note says so where it was not named."""
         run, note = self.runs.resolve(
-            reference, cwd=here(), env=os.environ, terminal=sys.stderr.isatty()
+            reference,
+            cwd=here() or Path("/"),
+            env=os.environ,
+            terminal=sys.stderr.isatty(),
+            verb=VERBS.get(self.command, self.command),
         )
         if note:
             self.note(note)
@@ -84,11 +94,17 @@ class Console:
             self._out.flush()
         except BrokenPipeError:
             raise ReaderGone from None
+        except OSError as error:
+            raise StorageError(f"cannot write to standard output: {error.strerror}") from error
 
     @property
     def stdout(self) -> TextIO:
         """The results' stream, for what is drawn rather than listed."""
         return self._out
+
+    def row(self, *cells: str, **fields: object) -> None:
+        """One result of several cells, between tabs; what would break the line is escaped."""
+        self.result("\t".join(map(printable, cells)).rstrip(), **fields)
 
     def note(self, text: str) -> None:
         """One line on stderr, unless quiet."""
@@ -104,15 +120,20 @@ class Session(Console):
     refresh: o.Refresh = False
     no_cache: o.NoCache = False
     device: o.Device = "auto"
-    dtype: o.DTypeOption = o.DTypeChoice.auto
-    attention: o.AttentionOption = o.AttentionChoice.auto
+    dtype: o.DTypeOption = "auto"
+    attention: o.AttentionOption = "auto"
     offline: o.Offline = False
-    checkpoint_grad: o.CheckpointGrad = o.GradChoice.auto
+    checkpoint_grad: o.CheckpointGrad = "auto"
     memory_limit: o.MemoryLimit = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._refreshed: set[Recipe] = set()
+
     def __enter__(self) -> Self:
+        stop = self.runtime.stop  # refuses a device or an amount of memory that is none
         super().__enter__()
-        self._closing.enter_context(_signals(self.runtime.stop))
+        self._closing.enter_context(_signals(stop))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -132,7 +153,7 @@ class Session(Console):
     def sources(self) -> "Sources":
         from dvcli.cli.sources import Sources
 
-        return Sources(self.store, offline=self.offline)
+        return Sources(self.store, offline=self.offline or self.dry_run)
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -141,8 +162,8 @@ class Session(Console):
 
         return Runtime(
             device=resolve_device(self.device),
-            attention=self.attention.value,
-            checkpoint_grad=self.checkpoint_grad.value,
+            attention=self.attention,
+            checkpoint_grad=self.checkpoint_grad,
             memory_limit=None if self.memory_limit is None else memory(self.memory_limit),
             progress=reporter(quiet=self.quiet),
             stop=Stop(),
@@ -154,13 +175,28 @@ class Session(Console):
         """What `--dtype` means on this device."""
         from dvcli.devices import resolve_dtype
 
-        return resolve_dtype(self.dtype.value, self.runtime.device)
+        return resolve_dtype(self.dtype, self.runtime.device)
 
     def realise(self, recipe: Recipe) -> "Artifact":
-        """The recipe's artifact, built again when `--refresh` asks for it."""
+        """The recipe's artifact, built again, once a command, when `--refresh` asks for it."""
         from dvcli.stages import realise
 
-        return realise(recipe, self.store, self.runtime, refresh=self.refresh)
+        refresh = self.refresh and recipe not in self._refreshed
+        artifact = realise(recipe, self.store, self.runtime, refresh=refresh)
+        self._refreshed.add(recipe)
+        self.runtime.stop.check(kept="what is finished is kept")
+        return artifact
+
+    def keeps(self, what: str) -> None:
+        """Refuse, before any work, where nothing of it could be kept."""
+        if self.dry_run:
+            return
+        if self.no_cache:
+            raise UsageError(
+                f"`--no-cache` would throw the {what} away", hint="leave it out, or write with `-o`"
+            )
+        self.runs.prepare()
+        self.store.prepare()
 
     def realise_input(self, recipe: Recipe) -> "Artifact":
         """The artifact of a stage that the command only stands on, which no `--refresh` repeats."""
@@ -196,12 +232,12 @@ class Session(Console):
             )
 
 
-def here() -> Path:
-    """The working directory, or the root when it has been deleted under us."""
+def here() -> Path | None:
+    """The working directory; None when it has been deleted under us."""
     try:
         return Path.cwd()
     except FileNotFoundError:
-        return Path("/")
+        return None
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -221,20 +257,28 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             for f in fields(group)
         ]
 
-    def run(**values: Any) -> None:
+    def run(*, context: typer.Context, **values: Any) -> None:
+        given = frozenset(name for name in values if _was_given(context, name))
         with ExitStack() as stack:
             for name, group in groups.items():
                 made: Any = group(**{f.name: values.pop(f.name) for f in fields(group)})
-                if hasattr(made, "__enter__"):
+                if isinstance(made, Console):
+                    made.command, made.given = context.command_path.removeprefix("dvid "), given
                     made = stack.enter_context(made)
                 values[name] = made
             function(**values)
 
-    keyword = [p.replace(kind=KEYWORD) for p in shown]
+    context = inspect.Parameter("context", KEYWORD, annotation=typer.Context)
+    keyword = [context, *(p.replace(kind=KEYWORD) for p in shown)]
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in keyword}
     return run
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def memory(text: str) -> int:

@@ -1,16 +1,18 @@
 """`dvid show`: what a run, a key or a file is, and the commands that make it again."""
 
 import json
-import shlex
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvcli.cli.commands import Names, commands, line, spelled, steps
+from dvcli.cli.quoting import pretty_json
 from dvcli.cli.session import Console, verb
-from dvcli.errors import InputError, MissingError
-from dvcli.recipes import Controls, Depth, Extract, Invert, Recipe, Sample, Tune
+from dvcli.errors import DvidError, InputError, MissingError
+from dvcli.recipes import Depth, Extract, Recipe, Render, Tune
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
@@ -18,30 +20,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """What a file says of itself."""
+    """What a file says of itself: how its frames were made, and what they were written as."""
 
     recipe: Recipe
     model: str | None
+    own_depth: bool
     version: str
+    fps: float
+    crf: int
 
 
 def embedded(path: Path) -> Story | None:
-    """The provenance inside a media file, None where there is none."""
-    from dvcli.recipe_json import from_json
+    """The provenance inside a media file, None where there is none.
+
+    Raises `InputError` for one that this version cannot read.
+    """
     from dvcli.video.metadata import read_metadata
 
     text = read_metadata(path)
-    if text is None:
+    return None if text is None else told(text, path)
+
+
+def told(text: str, path: Path) -> Story | None:
+    """What `output.provenance` wrote; None for some other program's text, or one that was cut."""
+    from dvcli.recipe_json import Unfit, read
+
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or "recipe" not in found:
         return None
     try:
-        told = json.loads(text)
+        if read(int, found.get("schema"), "`schema`") != 1:
+            raise Unfit("its format is that of a newer dvid")
         return Story(
-            recipe=from_json(told["recipe"]),
-            model=told.get("model"),
-            version=str(told.get("dvid", "unknown")),
+            recipe=read(Recipe, found["recipe"], "the recipe"),
+            model=read(str | None, found.get("model"), "`model`"),
+            own_depth=read(bool, found.get("own_depth", True), "`own_depth`"),
+            version=read(str, found.get("dvid"), "`dvid`"),
+            fps=read(float, found.get("fps", Render.fps), "`fps`"),
+            crf=read(int, found.get("crf", Render.crf), "`crf`"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # some other program's comment, or one of ours that was cut
+    except (Unfit, DvidError, RecursionError) as unfit:
+        raise InputError(
+            f"the provenance in `{path}` cannot be read: {unfit}",
+            hint="`dvid --version` says which dvid this is; a newer one reads more",
+        ) from None
 
 
 @verb
@@ -58,14 +84,13 @@ def show(
 
     Example: dvid show out/bear/a-tigress-with-her-cubs-1a2b3c4d.mp4
     """
-    if what is not None and Path(what).is_file():
+    if what is not None and os.path.isfile(what):  # noqa: PTH113  # no error for any name
         story = embedded(Path(what))
         if story is None:
             raise InputError(
                 f"`{what}` carries no provenance of dvid", hint="`dvid show RUN` knows runs"
             )
-        clip, model = "CLIP", story.model or "MODEL"
-        recipe: Recipe = story.recipe
+        recipe, lines = story.recipe, _for_file(story, what)
     else:
         try:
             run = console.run(what)
@@ -74,23 +99,20 @@ def show(
                 raise
             _show_key(console, what)
             return
-        clip, model, recipe = run.clip or "CLIP", run.model or "MODEL", _last(run)
-    lines = commands(recipe, clip, model)
+        recipe = _last(run)
+        lines = commands(recipe, names_of(run))
     if console.json:
         from dvcli.recipe_json import to_json
 
         console.result("", recipe=to_json(recipe), commands=lines)
         return
-    for line in lines:
-        console.result(line)
+    for text in lines:
+        console.result(text)
 
 
 def _show_key(console: Console, prefix: str) -> None:
     record = console.store.show(prefix)
-    if console.json:
-        console.result("", record=record)
-    else:
-        console.result(json.dumps(record, indent=2, ensure_ascii=False))
+    console.result(pretty_json(record), record=record)
 
 
 def _last(run: "Run") -> Recipe:
@@ -101,74 +123,66 @@ def _last(run: "Run") -> Recipe:
     )
 
 
-def commands(recipe: Recipe, clip: str, model: str) -> list[str]:
-    """The command lines that make the recipe from the clip, in order."""
-    match recipe:
-        case Extract():
-            return [_line("extract", [clip], _framing(recipe))]
-        case Depth():
-            return [
-                _line(
-                    "depth", [clip], [*_framing(recipe.frames), *_depth(recipe), "--model", model]
-                )
-            ]
-        case Tune():
-            options = [
-                *_framing(recipe.frames),
-                *_changed(recipe, Tune, skip=("frames", "depth", "base", "prompt")),
-            ]
-            if recipe.depth is not None and recipe.depth.given is not None:
-                options += ["--depth", "DEPTH"]
-            return [_line("tune", [clip, recipe.prompt], [*options, "--model", model])]
-        case Invert():
-            return [
-                *commands(recipe.tuned, clip, model),
-                _line("invert", [], _changed(recipe, Invert, skip=("tuned",))),
-            ]
-        case Sample():
-            options = ["--prompt", recipe.prompt]
-            options += _changed(recipe, Sample, skip=("inverted", "prompt", "controls", "blend"))
-            options += [
-                part
-                for field in fields(Controls)
-                if (value := getattr(recipe.controls, field.name)) != field.default
-                for part in (f"--depth-{field.name}", f"{value:g}")
-            ]
-            if recipe.blend is not None:
-                options += ["--depth-from", "OTHER"]
-            return [*commands(recipe.inverted, clip, model), _line("sample", [], options)]
-    return []
+def names_of(run: "Run") -> Names:
+    """What the run's inputs are called: as the user named them, else where they were last."""
+    depth, tune = run.recipes.get("depth"), run.recipes.get("tune")
+    place = _place(run, tune.base.unet if isinstance(tune, Tune) else None)
+    model = run.model or (str(place.parent) if place is not None else None)
+    found = Names(clip=run.clip or Names.clip, model=model or Names.model)
+    if not isinstance(depth, Depth):
+        return found
+    if depth.given is not None:
+        return replace(found, given=str(_place(run, depth.given) or Names.given))
+    estimator = _place(run, depth.estimator)
+    if estimator is None or own_depth(run):
+        return found
+    part = estimator.name == "depth_estimator"
+    return replace(found, estimator=str(estimator.parent if part else estimator))
 
 
-def _framing(recipe: Extract) -> list[str]:
-    found = _changed(recipe, Extract, skip=("clip", "size"))
-    return found if recipe.size is None else [*found, "--size", "x".join(map(str, recipe.size))]
+def own_depth(run: "Run") -> bool:
+    """Whether the run's depth is estimated by the base model's own estimator.
+
+    A recipe cannot tell: it knows both by content. They are one checkpoint's where they lie in
+    one; before there is a tuning, it is the model that the run began with.
+    """
+    depth, tune = run.recipes.get("depth"), run.recipes.get("tune")
+    estimator = _place(run, depth.estimator if isinstance(depth, Depth) else None)
+    if estimator is None:
+        return True
+    unet = _place(run, tune.base.unet if isinstance(tune, Tune) else None)
+    home = unet.parent if unet is not None else _folder(run.model)
+    return estimator.name == "depth_estimator" and estimator.parent == home
 
 
-def _depth(recipe: Depth) -> list[str]:
-    found = ["--from", "DEPTH"] if recipe.given is not None else []
-    return [*found, "--invert-depth"] if recipe.invert else found
+def _folder(model: str | None) -> Path | None:
+    from dvcli.models.resolve import resolve
+
+    try:
+        return None if model is None else resolve(model, offline=True)
+    except DvidError:
+        return None
 
 
-SPELLED = {"start": "--from"}  # in Sample; every other option is spelled as its field
+def _place(run: "Run", digest: str | None) -> Path | None:
+    found = None if digest is None else run.sources.get(digest)
+    return None if found is None else Path(found)
 
 
-def _changed(recipe: Recipe, kind: type[Recipe], *, skip: tuple[str, ...]) -> list[str]:
-    options: list[str] = []
-    for field in fields(kind):
-        value = getattr(recipe, field.name)
-        if field.name in skip or value == field.default:
-            continue
-        name = f"--{field.name.replace('_', '-')}"
-        if kind is Sample:
-            name = SPELLED.get(field.name, name)
-        options += (
-            [name]
-            if value is True
-            else [name, f"{value:g}" if isinstance(value, float) else str(value)]
-        )
-    return options
-
-
-def _line(verb: str, arguments: list[str], options: list[str]) -> str:
-    return shlex.join(["dvid", verb, *arguments, *options])
+def _for_file(story: Story, what: str) -> list[str]:
+    """The lines that make the file of the story; the last one writes it."""
+    names = Names(
+        model=story.model or Names.model, estimator=None if story.own_depth else "ESTIMATOR"
+    )
+    suffix = Path(what).suffix.lower()
+    options = []
+    if isinstance(story.recipe, Extract | Depth):
+        options += ["--output", what]
+    elif suffix not in (".mp4", ""):
+        options += ["--format", suffix[1:]]
+    if story.fps != Render.fps:
+        options += ["--fps", spelled(story.fps)]
+    if story.crf != Render.crf:
+        options += ["--crf", spelled(story.crf)]
+    *before, (last, arguments, found) = steps(story.recipe, names)
+    return [line(*step) for step in before] + [line(last, arguments, [*found, *options])]

@@ -4,7 +4,7 @@ Recipes know inputs only by digest. A command that names a file or a model makes
 command that goes on from a run brings the run's hints, which are checked before they are believed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -34,11 +34,20 @@ class Sources:
         self._known[digest] = path.resolve()
         return digest
 
-    def model(self, reference: str) -> Checkpoint:
-        """The checkpoint that the reference names, its components known from here on."""
-        found = checkpoint(
-            reference, resolve(reference, offline=self._offline), self._store.digest_file
-        )
+    def model(
+        self, reference: str, *, before_fetching: Callable[[], None] | None = None
+    ) -> Checkpoint:
+        """The checkpoint that the reference names, its components known from here on.
+
+        `before_fetching` is called where it is not on this machine yet; what it raises ends that.
+        """
+        if before_fetching is not None and not self._offline:
+            try:
+                resolve(reference, offline=True)
+            except MissingError:
+                before_fetching()
+        folder = resolve(reference, offline=self._offline)
+        found = checkpoint(reference, folder, self._store.digest_file)
         self._know(found)
         return found
 
@@ -76,7 +85,7 @@ class Sources:
             if isinstance(tuned, Tune) and not set(tuned.externals.values()) <= found:
                 raise InputError(
                     f"`{model}` is not the base that the run `{run.name}` was tuned on",
-                    hint="`--model` takes the same weights at another place; `dvid tune` again"
+                    hint="`--base` takes the same weights at another place; `dvid tune` again"
                     " makes a run on others",
                 )
         elif run.model is not None:
@@ -101,13 +110,15 @@ class Sources:
         gone = f"`{hint}`" if hint else f"the file with SHA-256 {digest[:12]}"
         raise MissingError(
             f"{gone} is gone or has changed since this run was made",
-            hint="put it back, or `dvid tune` the clip again; `--model` says where a moved base is",
+            hint="put it back, or `dvid tune` the clip again; `--base` says where a moved model is",
         )
 
     def _look_at(self, place: Path) -> None:
         """Make known what lies there today, whether it is a file, images or a model."""
         with suppress(DvidError):
-            if (place / "config.json").exists():
+            if (place.parent / "model_index.json").is_file():
+                self._know(checkpoint(str(place.parent), place.parent, self._store.digest_file))
+            elif (place / "config.json").exists():
                 self._know(checkpoint(str(place), place, self._store.digest_file))
             elif place.exists():
                 self.file(place)

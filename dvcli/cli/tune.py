@@ -1,5 +1,6 @@
 """`dvid tune` and `dvid invert`: learn one clip, and find the latent that it comes from."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,15 +8,18 @@ import typer
 
 from dvcli.cli import options as o
 from dvcli.cli.frames import depth_recipe
-from dvcli.cli.groups import Framing
-from dvcli.cli.record import begin, frames_of, remember, tuned
+from dvcli.cli.groups import FULL_SIZE, Framing
+from dvcli.cli.record import begin, frames_of, going_on, remember, tuned
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
-from dvcli.recipes import Depth, Extract, Invert, Tune
+from dvcli.recipes import Base, Depth, Extract, Invert, Normalise, TemporalTarget, Tune
 
 if TYPE_CHECKING:
     from dvcli.models.fingerprint import Checkpoint
     from dvcli.runs import Run
+
+NOTHING = "0" * 64
+PARTS = tuple(field.name for field in fields(Base))
 
 
 @verb
@@ -47,11 +51,11 @@ def tune(
         float, typer.Option(metavar="λ", help="Weight of the temporal loss.")
     ] = Tune.temporal_weight,
     temporal_target: Annotated[
-        o.TargetChoice, typer.Option(help="Steady frames, or the clip's own motion.")
-    ] = o.TargetChoice(Tune.temporal_target),
+        TemporalTarget, typer.Option(help="Steady frames, or the clip's own motion.")
+    ] = Tune.temporal_target,
     normalise: Annotated[
-        o.NormaliseChoice, typer.Option(help="One depth range for the clip, or one a frame.")
-    ] = o.NormaliseChoice(Tune.normalise),
+        Normalise, typer.Option(help="One depth range for the clip, or one a frame.")
+    ] = Tune.normalise,
     weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = Tune.weight_decay,
     grad_clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = Tune.grad_clip,
     seed: Annotated[int, typer.Option(help="Of noise and time steps.")] = Tune.seed,
@@ -64,25 +68,32 @@ def tune(
     """
     from dvcli.cli.sources import base
 
+    session.keeps("tuning")
     kept, clip, prompt = _meant(session, clip, prompt, run)
-    if kept is not None and kept.model is not None and model == "sd2-depth":
+    if kept is not None and kept.model is not None and "model" not in session.given:
         model = kept.model
+
+    def made_of(frames: Extract, depth: Depth | None, base: Base) -> Tune:
+        return Tune(
+            frames=frames,
+            depth=depth,
+            base=base,
+            prompt=prompt,
+            steps=steps,
+            lr=lr,
+            weight_decay=weight_decay,
+            grad_clip=grad_clip,
+            temporal_weight=temporal_weight,
+            temporal_target=temporal_target,
+            normalise=normalise,
+            seed=seed,
+            dtype=session.number_format,
+        )
+
+    # Once on nothing, so that a wrong value is refused before a model is fetched or read.
+    made_of(framing.recipe(NOTHING, FULL_SIZE), None, Base(**dict.fromkeys(PARTS, NOTHING)))
     frames, found, place = _frames(session, kept, clip, framing, model, run)
-    recipe = Tune(
-        frames=frames,
-        depth=_depth(session, kept, frames, found, depth, model),
-        base=base(found),
-        prompt=prompt,
-        steps=steps,
-        lr=lr,
-        weight_decay=weight_decay,
-        grad_clip=grad_clip,
-        temporal_weight=temporal_weight,
-        temporal_target=temporal_target.value,
-        normalise=normalise.value,
-        seed=seed,
-        dtype=session.number_format,
-    )
+    recipe = made_of(frames, _depth(session, kept, frames, found, depth, model), base(found))
     if session.dry_run:
         session.show_plan(recipe)
         return
@@ -96,9 +107,11 @@ def _meant(
     session: Session, clip: str | None, prompt: str | None, run: str | None
 ) -> tuple["Run | None", str | None, str]:
     """(the run to go on from, the clip, the prompt) for `CLIP PROMPT` or `--run RUN [PROMPT]`."""
+    if clip is not None and not clip.strip():
+        raise UsageError("the clip's name is empty", hint="`dvid tune CLIP PROMPT`")
     if clip is not None and prompt is not None:
         return None, clip, prompt
-    if run is None:
+    if run is None or (clip is not None and Path(clip).exists()):
         raise UsageError("tuning takes a clip and what it shows", hint="`dvid tune CLIP PROMPT`")
     kept = session.run(run)
     before = kept.recipes.get("tune")
@@ -123,24 +136,28 @@ def _frames(
     from dvcli.models.fingerprint import validate_size
 
     if kept is not None:
-        if framing.asked:
-            raise UsageError(
-                f"the frames of the run `{kept.name}` are chosen already",
-                hint="name the clip to choose others",
-            )
+        Framing.refuse_for(session, kept)
         session.sources.expect(kept)
         found = session.sources.model(model)
         frames = frames_of(kept)
-        place = kept
+        place = going_on(kept, model)
     else:
         assert clip is not None
-        digest = session.sources.file(Path(clip))
-        found = session.sources.model(model)
+        path = Path(clip)
+        digest = session.sources.file(path)
+        place = begin(session, path, name, model)
+        found = session.sources.model(model, before_fetching=lambda: _readable(path))
         frames = framing.recipe(digest, native_size(found))
-        place = begin(session, Path(clip), name, model)
     if frames.size is not None:
         validate_size(found, frames.size)
     return frames, found, place
+
+
+def _readable(clip: Path) -> None:
+    """Refuse what is no clip before gigabytes are fetched for it; extracting looks more closely."""
+    from dvcli.video.probe import probe
+
+    probe(clip)
 
 
 def _depth(
@@ -165,7 +182,7 @@ def _depth(
 def invert(
     session: Session,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A tuned run.", show_default="the last")
+        str | None, typer.Argument(metavar="RUN", help="A tuned run.", show_default="the last")
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps, of inversion and of sampling.")] = Invert.steps,
     refine: Annotated[int, typer.Option(help="Fixed-point rounds a step.")] = Invert.refine,
@@ -173,9 +190,7 @@ def invert(
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Store every step's latent.")
     ] = Invert.trajectory,
-    model: Annotated[
-        str | None, typer.Option(metavar="ID|PATH", help="Where the run's base model is now.")
-    ] = None,
+    base: o.BaseNow = None,
 ) -> None:
     """Find the latent that a clip comes from.
 
@@ -183,8 +198,9 @@ def invert(
 
     Example: dvid invert --steps 50 --refine 1
     """
+    session.keeps("inversion")
     kept = session.run(run)
-    session.sources.expect(kept, model=model)
+    session.sources.expect(kept, model=base)
     recipe = Invert(
         tuned=tuned(kept),
         steps=steps,

@@ -6,9 +6,9 @@ Denoising Diffusion Implicit Models, 2020 (formulas 12 and 16).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,6 @@ from dvcli.errors import InputError, UsageError
 Clip: TypeAlias = Float[Tensor, "f c h w"]
 Denoiser: TypeAlias = Callable[[Clip, int], Clip]
 Prediction: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
-T_co = TypeVar("T_co")
 
 # ᾱ = 0 (a terminal SNR of zero) would lose x_0 in ε; diffusers' Euler and DPM schedulers use this.
 ALPHA_FLOOR = 2.0**-24
@@ -217,14 +216,6 @@ def invert(denoise: Denoiser, x_0: Clip, schedule: Schedule, *, refine: int = 0)
         for _ in range(1 + refine):
             x = ddim_step(y, denoise(x, t), alpha_to, alpha_from)
         yield x
-
-
-def last(items: Iterable[T_co]) -> T_co:
-    """The last item, which has to exist."""
-    found: list[T_co] = []
-    for item in items:
-        found = [item]
-    return found[0]
 
 
 def guide(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:

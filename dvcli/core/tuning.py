@@ -40,9 +40,17 @@ class Loss:
     temporal: Float[Tensor, ""]
 
 
+class Torn(Exception):
+    """The network's tensors are not those of the step that they were asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One finished step, counted from 1; `state()` is all that a resumed run needs."""
+    """One finished step, counted from 1; `state()` is all that a resumed run needs.
+
+    It is there until the next step changes the tensors; then, and when that step broke off while
+    it did, it raises `Torn`.
+    """
 
     index: int
     loss: float
@@ -122,6 +130,13 @@ def train(
     if start is not None and done:
         restore_moments(optimiser, list(parameters), start)
     latents = latents.float()
+    whole: int | None = done  # the step whose tensors the network has
+
+    def state(index: int) -> State:
+        if whole != index:
+            raise Torn(f"the tensors are those of step {whole}, not {index}")
+        return state_of(unet, optimiser, index)
+
     for index in range(done + 1, steps + 1):
         generator = torch.Generator().manual_seed(seed_of(seed, index))
         t = int(torch.randint(len(schedule.train_alphas), (), generator=generator))
@@ -141,7 +156,9 @@ def train(
             )
 
         parts, norm = gradients(forward, unet, list(parameters.values()), grad_clip, index)
+        whole = None
         optimiser.step()
+        whole = index
         yield Step(
             index=index,
             loss=float(parts.total.detach()),
@@ -149,7 +166,7 @@ def train(
             temporal=float(parts.temporal.detach()),
             gradient_norm=norm,
             t=t,
-            state=partial(state_of, unet, optimiser, index),
+            state=partial(state, index),
         )
     optimiser.zero_grad(set_to_none=True)
 

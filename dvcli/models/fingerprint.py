@@ -82,13 +82,6 @@ class Checkpoint:
         return int(self._unet["cross_attention_dim"])
 
     @property
-    def max_tokens(self) -> int:
-        """How many tokens a prompt may have, the two marks of its start and end included."""
-        config = self.components["text_encoder"].config
-        config = config.get("text_config") or config
-        return int(config.get("max_position_embeddings", 77))
-
-    @property
     def prediction_type(self) -> str:
         """What the network predicts: `epsilon` or `v_prediction`."""
         return str(self.components["scheduler"].config.get("prediction_type", "epsilon"))

@@ -37,15 +37,23 @@ def unet(folder: Path, dtype: DType, device: str) -> Any:
 def vae(folder: Path, dtype: DType, device: str) -> Any:
     """The `AutoencoderKL` of a checkpoint.
 
-    An autoencoder whose config asks to be upcast overflows in half precision and is in float32
-    where `fp16` is asked for. A config without a scaling factor has Stable Diffusion's 0.18215.
+    A config without a scaling factor has Stable Diffusion's 0.18215.
     """
-    config = read_json(folder / "config.json")
-    upcast = dtype == "fp16" and config.get("force_upcast", True)
+    in_dtype = vae_dtype(read_json(folder / "config.json"), dtype)
     with quiet("transformers", "diffusers"):
         from diffusers import AutoencoderKL
 
-        return _diffusers(AutoencoderKL, folder, DTYPES["fp32" if upcast else dtype], device)
+        return _diffusers(AutoencoderKL, folder, in_dtype, device)
+
+
+def vae_dtype(config: Mapping[str, Any], dtype: DType) -> torch.dtype:
+    """What a VAE with this config is loaded in.
+
+    One that asks to be upcast overflows in half precision and is in float32 where `fp16` is asked
+    for.
+    """
+    upcast = dtype == "fp16" and config.get("force_upcast", True)
+    return DTYPES["fp32" if upcast else dtype]
 
 
 def text_encoder(folder: Path, dtype: DType, device: str) -> Any:
@@ -179,7 +187,8 @@ def _telling(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        # The allocator of the CPU has no error of its own.
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"`{folder}` cannot be loaded: {first}") from error

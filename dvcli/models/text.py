@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvcli.models import tokens
-
 
 @torch.no_grad()
 def embed(tokenizer: Any, text_encoder: Any, prompt: str) -> Float[Tensor, "l d"]:
@@ -29,11 +27,3 @@ def embed(tokenizer: Any, text_encoder: Any, prompt: str) -> Float[Tensor, "l d"
         found.input_ids.to(text_encoder.device), attention_mask=mask
     ).last_hidden_state
     return hidden[0]
-
-
-def overflow(tokenizer: Any, prompt: str) -> str | None:
-    """The words at the prompt's end that do not fit and are cut; None when all fit."""
-    backend = tokenizer.backend_tokenizer
-    backend.no_padding()
-    backend.no_truncation()
-    return tokens.cut(backend, prompt, tokenizer.model_max_length)

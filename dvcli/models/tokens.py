@@ -1,4 +1,4 @@
-"""How many tokens a prompt has and which of its words do not fit, without torch.
+"""Which words of a prompt do not fit into the text encoder, without torch.
 
 The tokenizer is CLIP's byte-level BPE, built from the checkpoint's own files with the `tokenizers`
 library, as transformers builds it.
@@ -6,7 +6,6 @@ library, as transformers builds it.
 
 import re
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -21,11 +20,6 @@ _WORDS = (
 )
 
 
-def count_tokens(folder: Path, prompt: str) -> int:
-    """How many tokens the prompt is, the marks of its start and end included."""
-    return len(_tokenizer(folder).encode(prompt, add_special_tokens=False).ids) + 2
-
-
 def max_tokens(folder: Path) -> int:
     """How many tokens the tokenizer keeps."""
     found = read_json(folder / "tokenizer_config.json").get("model_max_length", 77)
@@ -33,21 +27,18 @@ def max_tokens(folder: Path) -> int:
 
 
 def overflow(folder: Path, prompt: str) -> str | None:
-    """The words that do not fit, as they stand in the prompt; None when all do."""
-    return cut(_tokenizer(folder), prompt, max_tokens(folder))
-
-
-def cut(backend: Any, prompt: str, limit: int) -> str | None:
-    """The end of the prompt from the first word that is not wholly within `limit` tokens."""
-    offsets = backend.encode(prompt, add_special_tokens=False).offsets
-    if len(offsets) + 2 <= limit:
+    """The prompt from its first word that is not wholly read, as it stands; None when all fits."""
+    room = max_tokens(folder) - 2  # the marks of the start and the end
+    offsets = tokenizer(folder).encode(prompt, add_special_tokens=False).offsets
+    if len(offsets) <= room:
         return None
-    start = offsets[limit - 2][0]
+    start = offsets[room][0]
     word = re.search(r"\S*$", prompt[:start])
     return prompt[start if word is None else word.start() :].strip()
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
+def tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a checkpoint, which neither pads nor cuts."""
     try:
         if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
             model = BPE.from_file(
@@ -64,18 +55,18 @@ def _tokenizer(folder: Path) -> Tokenizer:
             return whole
     except Exception as error:  # the library raises nothing more precise
         raise InputError(f"`{folder}` is no CLIP tokenizer ({error})") from error
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
+    made = Tokenizer(model)
+    made.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    made.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in _special(folder)])
-    return tokenizer
+    made.add_special_tokens([AddedToken(t, special=True) for t in _special(folder)])
+    return made
 
 
 def _special(folder: Path) -> list[str]:

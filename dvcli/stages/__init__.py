@@ -1,7 +1,7 @@
 """From a recipe to its artifact: out of the store when it is there, built when it is not.
 
-`realise` and `plan` know nothing of any stage but its name; the one dynamic import of the program
-is here, so that a cache hit reaches neither torch nor a media library.
+`realise` and `plan` know nothing of any stage but its name; the program's dynamic imports are here,
+so that a cache hit reaches neither torch nor a media library.
 """
 
 import importlib
@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from dvcli.recipes import Recipe
+from dvcli.recipes import Extract, Recipe, Render
 from dvcli.runtime import Runtime
 from dvcli.store import Artifact, Draft, Partial, Store
 from dvcli.store.keys import key_of, preimage
+
+OFF_DEVICE = (Extract.stage, Render.stage)  # no network, so no device either
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,8 @@ class Planned:
 
 
 def request(recipe: Recipe, inputs: Mapping[str, Artifact]) -> dict[str, object]:
-    """The pre-image of the recipe's key: stage, version, input digests, parameters."""
-    digests = {role: artifact.digest for role, artifact in inputs.items()}
+    """The pre-image of the recipe's key: stage, version, digests of what it reads, parameters."""
+    digests = {role: part.digest_of(recipe.reads[role]) for role, part in inputs.items()}
     return preimage(
         recipe.stage, recipe.version, {**digests, **recipe.externals}, dict(recipe.params)
     )
@@ -86,6 +88,8 @@ def _build(
     runtime: Runtime,
 ) -> Artifact:
     runtime.stop.check(kept="everything finished so far is kept")
+    if recipe.stage not in OFF_DEVICE:
+        importlib.import_module("dvcli.stages.device").require(runtime.device)
     stage = importlib.import_module(f"dvcli.stages.{recipe.stage}")
     kept = store.partial(key_of(asked))
     with store.draft(asked) as out:

@@ -9,8 +9,8 @@ from dvcli.models import load
 from dvcli.models.disparity import estimate
 from dvcli.recipes import Depth
 from dvcli.stages import Work
+from dvcli.stages.choice import read_choice
 from dvcli.video import frames as frame_file
-from dvcli.video.read import read
 
 
 def build(recipe: Depth, work: Work) -> None:
@@ -38,14 +38,6 @@ def _estimated(recipe: Depth, work: Work) -> torch.Tensor:
 def _given(recipe: Depth, work: Work) -> torch.Tensor:
     """The user's depth video, chosen and framed exactly as the clip was, as grey levels."""
     assert recipe.given is not None
-    choice = recipe.frames
-    picked = read(
-        work.runtime.locate(recipe.given),
-        frames=choice.frames,
-        size=choice.size,
-        fit=choice.fit,
-        start=choice.start,
-        end=choice.end,
-    )
+    picked = read_choice(recipe.choice, work.runtime.locate(recipe.given))
     grey = torch.from_numpy(picked.frames).float().mean(dim=-1)
     return grey[:, None]

@@ -15,8 +15,9 @@ from dvcli.video import frames as frame_file
 
 @torch.no_grad()
 def build(recipe: Eval, work: Work) -> None:
-    """Write `metrics`: JSON with `frame_consistency`, `frame_consistency_consecutive` and, with a
-    prompt, `textual_alignment`, all × 100."""
+    """Write `metrics`, JSON: `frame_consistency` and `frame_consistency_consecutive` of more than
+    one frame, `textual_alignment` with a prompt, all × 100.
+    """
     runtime = work.runtime
     frames = torch.from_numpy(frame_file.load(work.inputs["frames"].path("frames")))
     model = runtime.shelf.get(
@@ -25,8 +26,10 @@ def build(recipe: Eval, work: Work) -> None:
         lambda: clip.load(runtime.locate(recipe.clip_model), "fp32", runtime.device),
     )
     images = clip.image_embeddings(model, frames, runtime.frame_chunk)
-    every, consecutive = metrics.frame_consistency(images)
-    figures = {"frame_consistency": every, "frame_consistency_consecutive": consecutive}
+    figures: dict[str, float] = {}
+    if len(images) > 1:
+        every, consecutive = metrics.frame_consistency(images)
+        figures |= {"frame_consistency": every, "frame_consistency_consecutive": consecutive}
     if recipe.prompt is not None:
         words = clip.text_embedding(model, recipe.prompt)
         figures["textual_alignment"] = metrics.textual_alignment(images, words)

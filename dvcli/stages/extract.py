@@ -2,23 +2,13 @@
 
 from dvcli.recipes import Extract
 from dvcli.stages import Work
+from dvcli.stages.choice import read_choice
 from dvcli.video import frames as frame_file
-from dvcli.video.read import read
 
 
 def build(recipe: Extract, work: Work) -> None:
     """Write `frames`: uint8 RGB `[f H W 3]`; times and what was converted go into the info."""
-    picked = read(
-        work.runtime.locate(recipe.clip),
-        frames=recipe.frames,
-        size=recipe.size,
-        fit=recipe.fit,
-        start=recipe.start,
-        end=recipe.end,
-        stream=recipe.stream,
-        background=recipe.background,
-        tolerate_errors=recipe.tolerate_errors,
-    )
+    picked = read_choice(recipe, work.runtime.locate(recipe.clip))
     work.out.write("frames", lambda path: frame_file.save(path, picked.frames))
     count, height, width, _ = picked.frames.shape
     work.out.info.update(

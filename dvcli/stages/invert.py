@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from dvcli.core import ddim, metrics, unet
 from dvcli.models import latents
 from dvcli.recipes import Invert
-from dvcli.stages import Work, network, preflight
+from dvcli.stages import Work, network
 from dvcli.video import frames as frame_file
 
 STAGE = Invert.stage
@@ -29,8 +29,7 @@ def build(recipe: Invert, work: Work) -> None:
     plan = network.schedule(base, recipe.steps, runtime)
     depth = network.condition(work.inputs.get("depth"), x0, recipe.tuned.normalise)
     text = network.embedding(base, recipe.prompt, recipe.dtype, STAGE, runtime)
-    preflight.sample(base, x0, text, recipe.dtype, runtime)
-    net = network.tuned(recipe.tuned, work.inputs["tuned"], recipe.dtype, STAGE, runtime)
+    net = network.tuned(recipe.tuned, work.inputs["tuned"], x0, text, recipe.dtype, STAGE, runtime)
     denoise = unet.bind(net, text, depth, schedule=plan)
 
     path = [x0]

@@ -21,25 +21,36 @@ from dvcli.errors import InputError
 from dvcli.models import load, text
 from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
 from dvcli.runtime import Runtime
-from dvcli.stages import attention
+from dvcli.stages import attention, preflight
 from dvcli.store import Artifact, Draft
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def untuned(base: Base, dtype: DType, seed: int, runtime: Runtime) -> Any:
     """The checkpoint's U-Net, inflated; its temporal layers, drawn from `seed`, do nothing yet."""
-    attend = attention.chosen(runtime, DTYPES[dtype])
+    attend = attention.chosen(runtime, load.DTYPES[dtype])
     network = load.unet(runtime.locate(base.unet), dtype, runtime.device)
     unet.inflate(network, torch.Generator().manual_seed(seed))
     unet.use_attention(network, attend)
     return network
 
 
-def tuned(recipe: Tune, artifact: Artifact, dtype: DType, stage: str, runtime: Runtime) -> Any:
-    """The U-Net with the deltas of a tuning; `InputError` when they belong to another base."""
+def tuned(
+    recipe: Tune,
+    artifact: Artifact,
+    x0: Float[Tensor, "f c h w"],
+    text: Float[Tensor, "l d"],
+    dtype: DType,
+    stage: str,
+    runtime: Runtime,
+) -> Any:
+    """The U-Net with the deltas of a tuning, to be called on latents like `x0` under texts so long.
+
+    Raises `InputError` when the deltas belong to another base and `ResourceError` when it would
+    not fit. That is asked once a load: with the networks loaded less is free and less is needed.
+    """
 
     def make() -> Any:
+        preflight.sample(recipe.base, x0, text, dtype, runtime)
         network = untuned(recipe.base, dtype, recipe.seed, runtime)
         unet.load_deltas(network, read_deltas(artifact.path("deltas"), recipe.base))
         return network.requires_grad_(False).eval()
@@ -53,7 +64,7 @@ def embedding(
     """The prompt's text embedding, as the checkpoint's own pipeline makes it."""
     tokenizer, encoder = runtime.shelf.get(
         stage,
-        ("text", base.text_encoder, dtype),
+        _text_on_shelf(base, dtype),
         lambda: (
             load.tokenizer(runtime.locate(base.tokenizer)),
             load.text_encoder(runtime.locate(base.text_encoder), dtype, runtime.device),
@@ -66,9 +77,27 @@ def autoencoder(base: Base, dtype: DType, stage: str, runtime: Runtime) -> Any:
     """The checkpoint's VAE."""
     return runtime.shelf.get(
         stage,
-        ("vae", base.vae, dtype),
+        _vae_on_shelf(base, dtype),
         lambda: load.vae(runtime.locate(base.vae), dtype, runtime.device),
     )
+
+
+def drop_text_encoder(base: Base, dtype: DType, runtime: Runtime) -> None:
+    """Free the memory of the tokenizer and the text encoder."""
+    runtime.shelf.drop(_text_on_shelf(base, dtype))
+
+
+def drop_autoencoder(base: Base, dtype: DType, runtime: Runtime) -> None:
+    """Free the memory of the VAE."""
+    runtime.shelf.drop(_vae_on_shelf(base, dtype))
+
+
+def _text_on_shelf(base: Base, dtype: DType) -> tuple[str, ...]:
+    return ("text", base.tokenizer, base.text_encoder, dtype)
+
+
+def _vae_on_shelf(base: Base, dtype: DType) -> tuple[str, ...]:
+    return ("vae", base.vae, dtype)
 
 
 def schedule(base: Base, steps: int, runtime: Runtime) -> ddim.Schedule:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dvcli.core import memory, unet
 from dvcli.errors import MEMORY_LEVERS, ResourceError
+from dvcli.models import load
+from dvcli.models.layout import read_json
 from dvcli.recipes import Base, DType
 from dvcli.runtime import Runtime
-from dvcli.stages import network
 
 Latents: TypeAlias = Float[Tensor, "f c h w"]
 Text: TypeAlias = Float[Tensor, "l d"]
@@ -39,7 +40,7 @@ def recompute(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtim
             frames=len(x0),
             size=(x0.shape[1], x0.shape[2], x0.shape[3]),
             tokens=len(text),
-            dtype=network.DTYPES[dtype],
+            dtype=load.DTYPES[dtype],
             checkpointed=checkpointed,
         )
         if need * SLACK <= free:
@@ -48,16 +49,22 @@ def recompute(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtim
 
 
 def sample(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> None:
-    """Raise `ResourceError` when a call of the network, or decoding after it, would not fit."""
+    """Raise `ResourceError` when a call of the network, or decoding after it, would not fit.
+
+    To be asked before either is loaded: their weights are part of what is needed.
+    """
     free = available(runtime)
     size = (x0.shape[1], x0.shape[2], x0.shape[3])
-    in_dtype = network.DTYPES[dtype]
+    in_dtype = load.DTYPES[dtype]
     net, vae = _skeleton(base, runtime), _decoder(base, runtime)
     calling = memory.sampling_bytes(
         net, frames=len(x0), size=size, tokens=len(text), dtype=in_dtype
     )
     decoding = memory.decoding_bytes(
-        vae, frames=min(runtime.frame_chunk, len(x0)), size=size, dtype=in_dtype
+        vae,
+        frames=min(runtime.frame_chunk, len(x0)),
+        size=size,
+        dtype=load.vae_dtype(read_json(runtime.locate(base.vae) / "config.json"), dtype),
     )
     # The network stays loaded while its result is decoded, for the next prompt.
     kept = sum(p.numel() for p in net.parameters()) * in_dtype.itemsize
@@ -71,7 +78,10 @@ def available(runtime: Runtime) -> int:
     if runtime.memory_limit is not None:
         return runtime.memory_limit
     if runtime.device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(torch.device(runtime.device))[0])
+        device = torch.device(runtime.device)
+        # What torch has been given and does not use now is free for torch, not for the driver.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     if runtime.device == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return min(int(psutil.virtual_memory().available), _cgroup_free())

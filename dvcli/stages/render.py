@@ -3,12 +3,11 @@
 from functools import partial
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
+from numpy.typing import NDArray
 
-from dvcli.core.depth import to_condition
 from dvcli.recipes import Depth, Invert, Render
 from dvcli.stages import Work
+from dvcli.store import Artifact
 from dvcli.video import frames as frame_file
 from dvcli.video.write import write
 
@@ -17,11 +16,7 @@ def build(recipe: Render, work: Work) -> None:
     """Write `media` in the recipe's format, with the provenance inside."""
     source = work.inputs["source"]
     if isinstance(recipe.source, Depth):
-        disparity = load_file(source.path("disparity"))["disparity"]
-        size = (disparity.shape[2], disparity.shape[3])
-        grey = (to_condition(disparity, size, "clip") + 1) * 127.5
-        frames = grey.round().to(torch.uint8)[:, 0, :, :, None].expand(-1, -1, -1, 3).numpy()
-        frames = np.ascontiguousarray(frames)
+        frames = _grey(source)
     else:
         name = "reconstruction" if isinstance(recipe.source, Invert) else "frames"
         frames = frame_file.load(source.path(name))
@@ -30,3 +25,16 @@ def build(recipe: Render, work: Work) -> None:
         partial(write, frames=frames, fps=recipe.fps, metadata=recipe.provenance, crf=recipe.crf),
     )
     work.out.info.update(frames=len(frames))
+
+
+def _grey(depth: Artifact) -> NDArray[np.uint8]:
+    """Depth as it conditions the network, near = white, at the estimator's size."""
+    # Here, because a render of frames need not wait for torch.
+    from safetensors.torch import load_file
+
+    from dvcli.core.depth import to_condition
+
+    disparity = load_file(depth.path("disparity"))["disparity"]
+    d = to_condition(disparity, (disparity.shape[2], disparity.shape[3]), "clip")
+    grey = np.rint((d[:, 0, :, :, None].numpy() + 1) * 127.5).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:3], 3)))

@@ -6,7 +6,7 @@ from dvcli.core import ddim, unet
 from dvcli.core import depth as depth_map
 from dvcli.models import latents
 from dvcli.recipes import Sample
-from dvcli.stages import Work, network, preflight
+from dvcli.stages import Work, network
 from dvcli.video import frames as frame_file
 
 STAGE = Sample.stage
@@ -42,8 +42,7 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
     runtime, tuned = work.runtime, recipe.inverted.tuned
     prompts = (recipe.prompt, recipe.negative)
     words = [network.embedding(tuned.base, p, recipe.dtype, STAGE, runtime) for p in prompts]
-    preflight.sample(tuned.base, clip, words[0], recipe.dtype, runtime)
-    net = network.tuned(tuned, work.inputs["tuned"], recipe.dtype, STAGE, runtime)
+    net = network.tuned(tuned, work.inputs["tuned"], clip, words[0], recipe.dtype, STAGE, runtime)
     depth = network.condition(
         work.inputs.get("depth"), clip, tuned.normalise, recipe.controls, work.inputs.get("blend")
     )

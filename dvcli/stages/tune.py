@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -31,7 +32,7 @@ def build(recipe: Tune, work: Work) -> None:
         network.write_deltas(work.out, {}, recipe.base)
         return
     text = network.embedding(recipe.base, recipe.prompt, recipe.dtype, STAGE, runtime)
-    runtime.shelf.drop(("text", recipe.base.text_encoder, recipe.dtype))
+    network.drop_text_encoder(recipe.base, recipe.dtype, runtime)
     depth = network.condition(work.inputs.get("depth"), x0, recipe.normalise)
     recompute = preflight.recompute(recipe.base, x0, text, recipe.dtype, runtime)
     net = network.untuned(recipe.base, recipe.dtype, recipe.seed, runtime)
@@ -45,7 +46,7 @@ def _encode(recipe: Tune, work: Work) -> torch.Tensor:
     frames = torch.from_numpy(frame_file.load(work.inputs["frames"].path("frames")))
     vae = network.autoencoder(recipe.base, recipe.dtype, STAGE, runtime)
     x0 = latents.encode(vae, frames, runtime.frame_chunk)
-    runtime.shelf.drop(("vae", recipe.base.vae, recipe.dtype))
+    network.drop_autoencoder(recipe.base, recipe.dtype, runtime)
     return x0
 
 
@@ -93,9 +94,11 @@ def _train(
     except DvidError:
         raise
     except Exception:
-        # Out of memory, say: the tensors are still those of the last whole step.
+        # Out of memory, say: the tensors are those of the last whole step, but for an update that
+        # broke off in its middle.
         if last is not None:
-            _keep(work.partial, last)
+            with suppress(tuning.Torn):
+                _keep(work.partial, last)
         raise
     work.out.info.update(steps=recipe.steps, last_loss=None if last is None else last.loss)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,12 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """What the keys of later stages contain: SHA-256 of canonical `{name: sha256}`."""
-        content = {name: output.sha256 for name, output in self.outputs.items()}
+        """The content of all its files: SHA-256 of canonical `{name: sha256}`."""
+        return self.digest_of(self.outputs)
+
+    def digest_of(self, names: Iterable[str]) -> str:
+        """What the keys of later stages contain: the digest of only the files that they read."""
+        content = {name: self._output(name).sha256 for name in names}
         return hashlib.sha256(keys.canonical(content)).hexdigest()
 
     @property
@@ -61,14 +65,9 @@ class Artifact:
 
     def path(self, name: str) -> Path:
         """The read-only file of that name, its content verified. Raises `MissingError`."""
-        if name not in self.outputs:
-            raise MissingError(
-                f"the {self.stage} artifact {self.key[:12]} has no `{name}`, "
-                f"only {', '.join(f'`{known}`' for known in sorted(self.outputs))}"
-            )
-        path = self.files[name]
+        output, path = self._output(name), self.files[name]
         try:
-            if self.intact(path, self.outputs[name]):
+            if self.intact(path, output):
                 return path
         except OSError:
             pass
@@ -76,6 +75,14 @@ class Artifact:
             f"`{name}` of the {self.stage} artifact {self.key[:12]} was damaged or removed",
             hint="run the same command again, it builds what is missing",
         )
+
+    def _output(self, name: str) -> Output:
+        if name not in self.outputs:
+            raise MissingError(
+                f"the {self.stage} artifact {self.key[:12]} has no `{name}`, "
+                f"only {', '.join(f'`{known}`' for known in sorted(self.outputs))}"
+            )
+        return self.outputs[name]
 
 
 def output_name(name: str) -> str:

@@ -125,6 +125,20 @@ class Store:
         """
         return self.memo.digest(path)
 
+    def prepare(self) -> None:
+        """Raises `StorageError` where nothing could be stored, so that nobody works for nothing."""
+        tmp = self.home / "tmp" / disk.unique("probe")
+        try:
+            disk.folder(tmp.parent)
+            tmp.touch()
+        except OSError as refused:
+            raise StorageError(
+                f"the cache `{self.root}` cannot be written: {refused.strerror}",
+                hint="`DVID_CACHE_DIR` names another folder",
+            ) from refused
+        finally:
+            disk.discard(tmp)
+
     # Making
 
     @contextmanager

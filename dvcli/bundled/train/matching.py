@@ -19,6 +19,7 @@ from dvcli.bundled.train.reading import SIZES, meaning
 from dvcli.bundled.world.words import COLOURS, PLACES, SHAPES, STYLES, Scene, Thing, caption
 
 FAULTS = ("colour", "shape", "place", "style", "order")
+SHARES = (0.6, 0.1, 0.1, 0.2)  # of the faults after the first; shapes are the hardest to see
 
 
 class Naming(nn.Module):
@@ -65,7 +66,7 @@ def lines(scenes: list[Scene], words: CLIPTokenizer, seed: int) -> Int[Tensor, "
     rng = np.random.default_rng(seed)
     texts = [caption(scene, spare=bool(rng.random() < 0.7)) for scene in scenes]
     texts += [caption(faulty(scene, "colour", rng)) for scene in scenes]
-    others = rng.choice(FAULTS[1:], size=len(scenes))
+    others = rng.choice(FAULTS[1:], size=len(scenes), p=SHARES)
     texts += [
         caption(faulty(scene, str(fault), rng)) for scene, fault in zip(scenes, others, strict=True)
     ]

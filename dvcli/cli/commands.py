@@ -1,0 +1,137 @@
+"""The command lines that make a recipe again: every option off its default, every digit of it."""
+
+from dataclasses import dataclass, fields, replace
+
+from dvcli.cli.quoting import command_line
+from dvcli.errors import InputError
+from dvcli.recipes import Controls, Depth, Eval, Extract, Invert, Recipe, Render, Sample, Tune
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What a recipe knows by content only, as a command names it.
+
+    `estimator` is None where depth is the model's own.
+    """
+
+    clip: str = "CLIP"
+    model: str = "MODEL"
+    estimator: str | None = None
+    given: str = "DEPTH"
+
+
+def commands(recipe: Recipe, names: Names) -> list[str]:
+    """The command lines that make the recipe, in order. Raises `InputError` where none does."""
+    return [line(*step) for step in steps(recipe, names)]
+
+
+Step = tuple[str, list[str], list[str]]  # verb, arguments, options
+
+
+def steps(recipe: Recipe, names: Names) -> list[Step]:
+    """The same before they are put into lines."""
+    match recipe:
+        case Extract():
+            return [("extract", [names.clip], _framing(recipe))]
+        case Depth():
+            return [("depth", [names.clip], [*_framing(recipe.frames), *_depth(recipe, names)])]
+        case Tune():
+            return _tune(recipe, names)
+        case Invert():
+            options = [*_changed(recipe, Invert, skip=("tuned", "dtype")), "--dtype", recipe.dtype]
+            return [*steps(recipe.tuned, names), ("invert", [], options)]
+        case Sample():
+            return [
+                *_blend(recipe, names),
+                *steps(recipe.inverted, names),
+                ("sample", [], _sample(recipe)),
+            ]
+        case Render():
+            return steps(recipe.source, names)
+        case Eval():
+            raise InputError("figures are no clip, so no command makes one of them")
+
+
+def _tune(recipe: Tune, names: Names) -> list[Step]:
+    options = _changed(recipe, Tune, skip=("frames", "depth", "base", "prompt", "dtype"))
+    options += ["--dtype", recipe.dtype, "--model", names.model]
+    depth = recipe.depth
+    if depth is not None and (depth.invert or (depth.given is None and names.estimator)):
+        # Depth that `tune` alone would not make: `last` is then the run that `depth` made.
+        return [*steps(depth, names), ("tune", [recipe.prompt], ["--run", "last", *options])]
+    if depth is not None and depth.given is not None:
+        options = ["--depth", names.given, *options]
+    return [("tune", [names.clip, recipe.prompt], [*_framing(recipe.frames), *options])]
+
+
+def _sample(recipe: Sample) -> list[str]:
+    options = ["--prompt", recipe.prompt]
+    if recipe.start == "noise":
+        options.append("--from-noise")
+    skip = ("inverted", "prompt", "start", "controls", "blend", "dtype")
+    options += _changed(recipe, Sample, skip=skip)
+    for field in fields(Controls):
+        value = getattr(recipe.controls, field.name)
+        if value != field.default:
+            options += [f"--depth-{field.name}", spelled(value)]
+    if recipe.blend is not None:
+        options += ["--depth-from", "OTHER"]
+    return [*options, "--dtype", recipe.dtype]
+
+
+def _blend(recipe: Sample, names: Names) -> list[Step]:
+    """How the depth of the other clip is made, as the run `OTHER`."""
+    if recipe.blend is None:
+        return []
+    mine, other = recipe.inverted.tuned.depth, recipe.blend
+    same = mine is not None and mine.estimator == other.estimator
+    theirs = replace(
+        names,
+        estimator=names.estimator if same else "OTHER-ESTIMATOR",
+        given="OTHER-DEPTH",
+    )
+    return [
+        ("extract", ["OTHER-CLIP"], [*_framing(other.frames), "--run", "OTHER"]),
+        ("depth", ["OTHER"], _depth(other, theirs)),
+    ]
+
+
+def _framing(recipe: Extract) -> list[str]:
+    if recipe.frames is None or recipe.size is None:
+        raise InputError("no command takes all frames of a clip in their own size")
+    found = _changed(recipe, Extract, skip=("clip", "size"))
+    return [*found, "--size", "x".join(map(str, recipe.size))]
+
+
+def _depth(recipe: Depth, names: Names) -> list[str]:
+    if recipe.given is not None:
+        found = ["--from", names.given]
+    elif names.estimator is not None:
+        found = ["--estimator", names.estimator]
+    else:
+        found = ["--model", names.model]
+    return [*found, "--invert-depth"] if recipe.invert else found
+
+
+def _changed(recipe: Recipe, kind: type[Recipe], *, skip: tuple[str, ...]) -> list[str]:
+    """The options of every field off its default; an option is spelled as its field."""
+    options: list[str] = []
+    for field in fields(kind):
+        value = getattr(recipe, field.name)
+        if field.name in skip or value == field.default:
+            continue
+        name = f"--{field.name.replace('_', '-')}"
+        options += [name] if value is True else [name, spelled(value)]
+    return options
+
+
+def spelled(value: object) -> str:
+    """A number with every digit that counts."""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def line(verb: str, arguments: list[str], options: list[str]) -> str:
+    """One command; where an argument could be taken for an option, all of them come after `--`."""
+    if any(argument.startswith("-") for argument in arguments):
+        return command_line(["dvid", verb, *options, "--", *arguments])
+    return command_line(["dvid", verb, *arguments, *options])

@@ -1,0 +1,316 @@
+"""`show`: its commands make the same thing again whatever was asked for; strangers' files."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import write_depth2img
+from program import Dvid
+
+from dvcli.cli.output import provenance
+from dvcli.cli.quoting import hidden
+from dvcli.recipes import Extract, Render
+from dvcli.video.metadata import read_metadata
+from dvcli.video.write import write
+
+TINY = ("--frames", "3", "--size", "64")
+TUNED = ("--steps", "1", *TINY)
+
+
+def words(line: str) -> list[str]:
+    """What a shell makes of the line."""
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split("\0")[:-1]
+
+
+def replay(dvid: Dvid, home: Path, lines: list[str], names: Mapping[str, Path]) -> str:
+    """What the last line prints where no run is known and all that the lines lead to is a hit."""
+    shutil.rmtree(home / "state")
+    printed = ""
+    for line in lines:
+        first, *rest = (str(names.get(word, word)) for word in words(line))
+        assert first == "dvid"
+        before, bare, after = rest, [], []
+        if "--" in rest:
+            at = rest.index("--")
+            before, bare, after = rest[:at], ["--"], rest[at + 1 :]
+        plan = dvid(*before, "-n", "--json", *bare, *after).lines
+        missed = [step["stage"] for step in map(json.loads, plan) if not step["hit"]]
+        assert not missed, f"{line} builds {missed}"
+        said = dvid(*rest)
+        assert "done in" not in said.err.replace("render: done in", ""), line
+        printed = said.out.rstrip("\n")
+    return printed
+
+
+@pytest.mark.parametrize(
+    ("tune", "invert"),
+    [
+        (["--lr", "0.00012345678", "--weight-decay", "0.1234567891"], []),
+        (["--grad-clip", "123456.78"], ["--refine", "1"]),
+        (["--temporal-weight", "0.3", "--temporal-target", "zero"], ["--prompt", "-a 'man'"]),
+        (["--normalise", "frame", "--seed", "7", "--dtype", "bf16"], ["--dtype", "bf16"]),
+        (["--start", "1.23456789", "--end", "5.1", "--fit", "pad"], ["--trajectory"]),
+        (["--background", "#102030", "--fit", "pad", "--tolerate-errors"], []),
+    ],
+)
+def test_show_of_a_run_gives_every_option_that_is_not_the_default(
+    dvid: Dvid, home: Path, base: Path, bikes: Path, tune: list[str], invert: list[str]
+) -> None:
+    dvid("tune", bikes, "a man", "--model", base, *TUNED, *tune)
+    dvid("invert", "--steps", "1", *invert)
+    replay(dvid, home, dvid("show").lines, {})
+
+
+@pytest.mark.parametrize("prompt", ["-x --steps 9", "--", 'it\'s "a" $man, `two`', "one\ntwo\x1b"])
+def test_show_of_a_run_gives_every_prompt(
+    dvid: Dvid, home: Path, base: Path, bikes: Path, prompt: str
+) -> None:
+    dvid("tune", "--model", base, "--steps", "0", *TINY, "--", bikes, prompt)
+    replay(dvid, home, dvid("show").lines, {})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--guidance", "7.123456789", "--negative", "-blue, 'grey'"],
+        ["--style", "impressionism", "--negative", "blue"],
+        ["--eta", "0.123456789", "--seed", "4000000000"],
+        ["--from-noise", "--seed", "5", "--dtype", "bf16"],
+        ["--depth-gain", "-0.123456789", "--depth-bias", "0.1", "--depth-gamma", "1.7"],
+        ["--depth-near", "0.9", "--depth-far", "-0.8", "--depth-smooth", "0.7"],
+        ["--depth-active", "0.6", "--fps", "12.5", "--crf", "3", "--format", "webm"],
+        ["--fps", "5", "--format", "gif"],
+    ],
+)
+def test_show_of_a_sample_gives_every_option_that_is_not_the_default(
+    dvid: Dvid,
+    tuned: Path,
+    base: Path,
+    bikes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+) -> None:
+    path = dvid("sample", "-p", "--a fox, 'two'", *options).lines[0]
+    lines = dvid("show", path).lines
+    monkeypatch.delenv("DVID_RUN")
+    again = replay(dvid, tuned, lines, {"CLIP": bikes, "MODEL": base})
+    assert again[-13:] == path[-13:]  # a style's name is not part of what it made
+
+
+def test_show_always_says_the_number_format(dvid: Dvid, tuned: Path) -> None:
+    path = dvid("sample", "-p", "a fox").lines[0]
+    assert all("--dtype fp32" in line for line in dvid("show", path).lines)
+
+
+@pytest.mark.parametrize("inverted", [[], ["--invert-depth"]])
+def test_show_keeps_a_given_depth_and_its_direction(
+    dvid: Dvid, home: Path, base: Path, bikes: Path, inverted: list[str]
+) -> None:
+    dvid("depth", bikes, *TINY, "--from", bikes, *inverted)
+    dvid("tune", "--run", "bikes", "a man", "--steps", "1", "--model", base)
+    dvid("invert", "--steps", "1")
+    path = dvid("sample", "-p", "a fox").lines[0]
+    ran, made = dvid("show").lines, dvid("show", path).lines
+    assert (ran[0].split()[1] == "depth") == bool(inverted)
+    replay(dvid, home, ran, {})
+    names = {"CLIP": bikes, "MODEL": base, "DEPTH": bikes}
+    assert replay(dvid, home, made, names) == path
+
+
+def test_show_keeps_an_estimator_that_is_not_the_models_own(
+    dvid: Dvid, home: Path, base: Path, bikes: Path, tmp_path: Path
+) -> None:
+    other = write_depth2img(tmp_path / "other", seed=1)
+    dvid("depth", bikes, *TINY, "--estimator", other, "--invert-depth")
+    alone = dvid("show").lines
+    assert "--estimator" in alone[0]
+    dvid("tune", "--run", "bikes", "a man", "--steps", "1", "--model", base)
+    dvid("invert", "--steps", "1")
+    path = dvid("sample", "-p", "a fox").lines[0]
+    ran, made = dvid("show").lines, dvid("show", path).lines
+    replay(dvid, home, ran, {})
+    assert "--run last" in made[1]
+    names = {"CLIP": bikes, "MODEL": base, "ESTIMATOR": other}
+    assert replay(dvid, home, made, names) == path
+    replay(dvid, home, alone, {})
+
+
+def test_show_tells_another_estimator_from_the_model_that_the_run_began_with(
+    dvid: Dvid, home: Path, base: Path, bikes: Path, tmp_path: Path
+) -> None:
+    other = write_depth2img(tmp_path / "other", seed=1)
+    dvid("depth", bikes, *TINY, "--model", base)
+    own = dvid("show").lines
+    assert "--model" in own[0]
+    dvid("depth", "bikes", "--estimator", other)
+    lines = dvid("show").lines
+    replay(dvid, home, lines, {})
+    replay(dvid, home, own, {})
+
+
+def test_show_of_the_models_own_depth_upside_down_makes_it_before_tuning(
+    dvid: Dvid, home: Path, base: Path, bikes: Path
+) -> None:
+    dvid("depth", bikes, *TINY, "--model", base, "--invert-depth")
+    dvid("tune", "--run", "bikes", "a man", "--steps", "1")
+    lines = dvid("show").lines
+    assert [line.split()[1] for line in lines] == ["depth", "tune"]
+    replay(dvid, home, lines, {})
+
+
+def test_show_of_a_blend_makes_the_other_depth_first(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    framing = ["--frames", "3", "--size", "64", "--start", "5"]
+    dvid("extract", bikes, *framing, "--run", "other")
+    dvid("depth", "other", "--model", base)
+    options = ["--depth-from", "other", "--depth-blend", "0.25"]
+    path = dvid("sample", "bikes", "-p", "a fox", *options).lines[0]
+    lines = dvid("show", path).lines
+    assert [line.split()[1] for line in lines] == ["extract", "depth", "tune", "invert", "sample"]
+    monkeypatch.delenv("DVID_RUN")
+    (other,) = [shutil.copy(bikes, tuned / "other.mp4")]
+    names = {"CLIP": bikes, "MODEL": base, "OTHER-CLIP": Path(other)}
+    assert replay(dvid, tuned, lines, names) == path
+
+
+@pytest.mark.parametrize("verb", ["extract", "depth"])
+def test_show_of_frames_and_of_depth_writes_that_file_again(
+    dvid: Dvid, home: Path, base: Path, bikes: Path, verb: str
+) -> None:
+    model = ["--model", base] if verb == "depth" else []
+    (path,) = dvid(verb, bikes, *TINY, *model, "-o", "x.webp", "--fps", "3").lines
+    lines = dvid("show", path).lines
+    before = Path(path).read_bytes()
+    Path(path).unlink()
+    assert replay(dvid, home, lines, {"CLIP": bikes, "MODEL": base}) == path
+    assert Path(path).read_bytes() == before
+
+
+def test_a_file_never_names_the_folder_of_its_model(dvid: Dvid, tuned: Path, base: Path) -> None:
+    path = Path(dvid("sample", "-p", "a fox").lines[0])
+    text = read_metadata(path) or ""
+    assert json.loads(text)["model"] is None
+    assert base.name not in text
+
+
+# Files of strangers
+
+STRANGE = provenance(Render(source=Extract(clip="0" * 64)), "org/name", own_depth=True)
+
+
+def strange(text: str) -> Path:
+    """A clip that says that of itself."""
+    path = Path("strange.webp")
+    frames = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    write(path, frames, fps=8, metadata=text)
+    return path
+
+
+def changed(**fields: object) -> str:
+    return json.dumps({**json.loads(STRANGE), **fields})
+
+
+def in_recipe(**fields: object) -> str:
+    return changed(recipe={**json.loads(STRANGE)["recipe"], **fields})
+
+
+def test_a_strangers_file_that_is_one_of_ours_is_shown() -> None:
+    assert json.loads(STRANGE)["recipe"]["stage"] == "extract"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[" * 100_000, id="deep JSON"),
+        pytest.param('{"recipe":' * 5000 + "1" + "}" * 5000, id="deep recipe"),
+        pytest.param(in_recipe(frames=10**400), id="a huge integer"),
+        pytest.param(in_recipe(start=10**400), id="a huge time"),
+        pytest.param(in_recipe(frames=None), id="every frame"),
+        pytest.param(in_recipe(version=99), id="a newer stage"),
+        pytest.param(in_recipe(stage="dream"), id="a newer dvid's stage"),
+        pytest.param(in_recipe(background="\ud800"), id="half a character"),
+        pytest.param(changed(schema=2), id="a newer format"),
+        pytest.param(changed(model={"a": 1}), id="a model that is no text"),
+        pytest.param(changed(fps="8"), id="a rate that is no number"),
+        pytest.param(changed(recipe=[1]), id="no recipe"),
+        pytest.param("[1]", id="a list"),
+        pytest.param('"recipe"', id="a text"),
+        pytest.param("made with love", id="another program's comment"),
+    ],
+)
+def test_a_strangers_file_is_exit_3_for_show_and_is_judged_without_its_prompt(
+    dvid: Dvid, judge: Path, text: str
+) -> None:
+    path = strange(text)
+    said = dvid("show", path, code=3)
+    assert len(said.err.splitlines()) <= 2
+    (row,) = map(json.loads, dvid("eval", path, "--clip-model", judge, "--json").lines)
+    assert row["prompt"] is None
+    assert row["frame_consistency"] is not None
+
+
+def test_eval_warns_of_a_newer_dvids_provenance(dvid: Dvid, judge: Path) -> None:
+    said = dvid("eval", strange(in_recipe(version=99)), "--clip-model", judge)
+    assert "warning: the provenance in `strange.webp` cannot be read" in said.err
+
+
+@pytest.mark.parametrize("field", ["model", "background"])
+def test_nothing_in_a_strangers_file_acts_on_the_terminal(dvid: Dvid, field: str) -> None:
+    evil = "\x1b[2J\x9b31m\nrm -rf\u202e"
+    text = (
+        in_recipe(background=evil)
+        if field == "background"
+        else json.dumps({**json.loads(depth_provenance()), "model": evil})
+    )
+    (line,) = dvid("show", strange(text)).lines
+    assert not any(map(hidden, line))
+    assert evil in words(line)
+
+
+def depth_provenance() -> str:
+    from dvcli.recipes import Depth
+
+    depth = Depth(frames=Extract(clip="0" * 64), estimator="1" * 64)
+    return provenance(Render(source=depth), None, own_depth=True)
+
+
+def test_nothing_in_a_strangers_file_acts_in_an_error(dvid: Dvid) -> None:
+    said = dvid("show", strange(in_recipe(fit="\x1b[2J\x9b\u202e")), code=3)
+    assert not any(map(hidden, said.err.replace("\n", "")))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_in_a_strangers_prompt_acts_in_the_figures(
+    dvid: Dvid, tuned: Path, judge: Path, terminal: bool
+) -> None:
+    import io
+
+    from dvcli.cli import evaluate
+
+    path = Path(dvid("sample", "-p", "a fox\x1b[31m [/x]\u202e").lines[0])
+    if not terminal:
+        said = dvid("eval", path, "--clip-model", judge)
+        assert "\\x1b[31m [/x]\\u202e" in said.out
+        assert not any(map(hidden, said.out.replace("\n", "").replace("\t", "")))
+        return
+
+    class Screen(io.StringIO):
+        stdout = property(lambda self: self)
+
+    row = evaluate.Row(name="[/b]\x1b.mp4", source=Extract(clip="0" * 64), prompt="[/x]\x1b[31m")
+    screen = Screen()
+    evaluate._show(screen, [(row, {})])  # type: ignore[arg-type]
+    assert "\x1b" not in screen.getvalue()
+    assert "[/x]" in screen.getvalue()
+
+
+def test_show_of_a_name_too_long_for_any_file_is_no_bug(dvid: Dvid) -> None:
+    assert dvid("show", "x" * 5000, code=4).err.startswith("error: ")
