@@ -206,7 +206,7 @@ class Runs:
         for line in filter(None, lines):
             try:
                 found = _made(json.loads(line))
-            except (Unfit, DvidError, ValueError, TypeError, KeyError) as damage:
+            except (Unfit, DvidError, ValueError, TypeError, KeyError, RecursionError) as damage:
                 _log.warning("a line of `%s` is passed over: %s", log, damage)
                 continue
             made.pop(found.path, None)

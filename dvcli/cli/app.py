@@ -11,7 +11,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # importing rich for a help page would double what it costs
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     help="One clip and its caption in; any number of clips with the same motion and depth out.",
     epilog='dvid tune clip.mp4 "a polar bear", then dvid sample -p "a tigress" -s impressionism',
 )

@@ -110,7 +110,7 @@ def depth_recipe(
 def _finish(session: Session, recipe: Extract | Depth, run: "Run", to: Delivery) -> None:
     written = to.output is not None or "format" in session.given
     if written:
-        check(to)
+        check(to, session=session, sources=[recipe])
     else:
         session.keeps(recipe.stage)
     if session.dry_run:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dvcli.cli.groups import Delivery
-from dvcli.cli.session import Session
+from dvcli.cli.session import Session, here
 from dvcli.errors import InputError, StorageError, UsageError
 from dvcli.recipes import Depth, Extract, Render, Sample
 
@@ -75,6 +75,8 @@ def check(
             hint="`-o` takes a folder when there are several",
         )
     check_folder(output if is_folder(output) else output.parent)
+    for source in sources:
+        Render(source=source, suffix=suffix(to), fps=to.fps, crf=to.crf)  # refuses wrong values
     if session is not None:
         check_free(session, to, sources)
 
@@ -114,6 +116,10 @@ def _made_from(output: Path, source: Source) -> bool:
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder that could never be written to."""
+    if here() is None and not folder.is_absolute():
+        raise StorageError(
+            "the working directory is gone", hint="`-o` takes an absolute path, or `cd` elsewhere"
+        )
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):

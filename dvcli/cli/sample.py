@@ -93,7 +93,7 @@ def sample(
             "several seeds would give the same clip several times: nothing here is random",
             hint="`--eta` above 0 or `--from-noise` makes the seed matter",
         )
-    check(to, results=len(recipes))
+    check(to, results=len(recipes), session=session, sources=recipes)
     if session.dry_run:
         for recipe in recipes:
             session.show_plan(recipe)

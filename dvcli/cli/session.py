@@ -88,7 +88,7 @@ class Console:
     def result(self, text: str, **fields: object) -> None:
         """One result on stdout: the text, or with `--json` an object with the fields."""
         if self.json:
-            text = json.dumps({"schema": 1, **fields}, ensure_ascii=False)
+            text = json.dumps({"schema": 1, **fields}, ensure_ascii=self._out.isatty())
         try:
             self._out.write(text + ("\0" if self.null and not self.json else "\n"))
             self._out.flush()

@@ -162,4 +162,5 @@ def _finish(made: Path, extra: dict[str, str]) -> None:
         about.pop("_name_or_path", None)
         index.write_text(json.dumps(about, indent=2) + "\n")
     for name, text in extra.items():
+        (made / name).parent.mkdir(exist_ok=True)
         (made / name).write_text(text)
