@@ -167,6 +167,29 @@ def test_a_pool_on_disk_is_what_was_rendered(tmp_path: Path) -> None:
     assert [pool.scene(row) for row in range(5)] == truth.scenes
 
 
+def feed_of(folder: Path, estimates: torch.Tensor | None) -> denoising.Feed:
+    list(fill(folder, 0, 6, "binding", 1))
+    latents = torch.arange(6.0)[:, None, None, None].expand(6, 4, 16, 16)
+    return denoising.Feed.of(Pool(folder), latents, estimates, family.tokenizer())
+
+
+def test_a_batch_keeps_latents_depth_and_caption_of_a_scene_together(tmp_path: Path) -> None:
+    feed = feed_of(tmp_path, None)
+    batch = feed.batch(40, torch.Generator().manual_seed(0))
+    rows = batch.latents[:, 0, 0, 0].long()
+    assert torch.equal(batch.things, feed.things[rows].float())
+    told = (batch.tokens != feed.silence).any(dim=1)
+    assert torch.equal(batch.tokens[told], feed.tokens[rows][told])
+    assert 0 < int((~told).sum()) < 12
+
+
+def test_estimated_depth_is_fed_once_there_is_any(tmp_path: Path) -> None:
+    feed = feed_of(tmp_path, torch.full((6, 1, 16, 16), 0.5))
+    batch = feed.batch(60, torch.Generator().manual_seed(0))
+    share = (batch.depth == 0.5).flatten(1).all(dim=1).float().mean()
+    assert 0.15 < float(share) < 0.5
+
+
 def test_the_judge_is_asked_only_about_things_that_are_seen() -> None:
     batch = rendered(range(30))
     pictures = batch.pictures.image.float() / 127.5 - 1

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvcli import devices
+from dvcli.cli.failure import system_error
 from dvcli.cli.groups import parse_size
-from dvcli.cli.main import _out_of_memory
 from dvcli.cli.output import is_public, provenance, slug
 from dvcli.cli.progress import Lines, duration, reporter
 from dvcli.cli.prompts import gather
 from dvcli.cli.quoting import command_line, hidden, pretty_json, printable
 from dvcli.cli.session import memory
-from dvcli.errors import DvidError, InputError, Interrupted, StorageError, UsageError
+from dvcli.errors import DvidError, InputError, Interrupted, ResourceError, StorageError, UsageError
 from dvcli.recipe_json import from_json, to_json
 from dvcli.recipes import Extract, Render
 from dvcli.runtime import Runtime, Shelf, Stop
@@ -69,10 +69,9 @@ def test_every_prompt_meets_every_style_and_seed_once_and_in_order() -> None:
 
 
 def test_a_style_appends_to_both_prompts() -> None:
-    (wish,) = gather(["a bear"], None, styles=["impressionism"], negative="blue", seeds=[0])
-    style = load_styles()["impressionism"]
-    assert wish.prompt == f"a bear, {style.prompt}"
-    assert wish.negative == f"blue, {style.negative}"
+    own_styles('[mine]\nprompt = "in chalk"\nnegative = "ink"\n')
+    (wish,) = gather(["a bear"], None, styles=["mine"], negative="blue", seeds=[0])
+    assert (wish.prompt, wish.negative) == ("a bear, in chalk", "blue, ink")
 
 
 def test_three_styles_ship() -> None:
@@ -170,9 +169,9 @@ def test_indented_json_is_the_value_and_nothing_in_it_acts() -> None:
 
 def test_running_out_of_the_processors_memory_is_told_from_a_bug() -> None:
     text = "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you"
-    assert _out_of_memory(RuntimeError(text))
-    assert _out_of_memory(MemoryError())
-    assert not _out_of_memory(RuntimeError("the unexpected"))
+    assert isinstance(system_error(RuntimeError(text)), ResourceError)
+    assert isinstance(system_error(MemoryError()), ResourceError)
+    assert system_error(RuntimeError("the unexpected")) is None
 
 
 @pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "1e999", "NaN"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CLIP = Path(__file__).parent.parent / "bundled" / "demo.mp4"
 CAPTION = "a red ball in front of a blue cube on snow, photorealism style"
-TUNING_STEPS, STEPS, REFINE, GUIDANCE = 60, 20, 1, 5.0
+TUNING_STEPS, STEPS, REFINE, GUIDANCE = 60, 20, 1, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,11 @@ STORY: dict[str, tuple[str, tuple[Wish, ...]]] = {
             for name in ("photorealism", "animation", "impressionism")
         ),
     ),
-    "Depth, turned down and round": (
-        "Photorealism again, with the depth control's gain at less, none and the opposite.",
+    "Depth, turned down": (
+        "Photorealism again, with the depth control's gain at a half, a quarter and none.",
         tuple(
             Wish(title=f"depth gain {gain:g}", prompt=SAME, controls=Controls(gain=gain))
-            for gain in (0.5, 0.0, -1.0)
+            for gain in (0.5, 0.25, 0.0)
         ),
     ),
 }
@@ -148,9 +148,7 @@ def _tell(
 
 
 def _sample(session: Session, inverted: Invert, wish: Wish) -> Sample:
-    prompt, negative = wish.prompt, ""
-    style = find_style(wish.style or "photorealism")
-    prompt, negative = style.apply(prompt, negative)
+    prompt, negative = find_style(wish.style or "photorealism").apply(wish.prompt, "")
     return Sample(
         inverted=inverted,
         prompt=prompt,

@@ -4,6 +4,7 @@
     text      the text encoder learns to read                needs nothing
     vae       the autoencoder                                needs pool
     latents   encode the pool with the autoencoder           needs pool, vae
+    estimates the pool's depth as the estimator sees it      needs pool, depth (optional)
     unet      the denoiser with depth                        needs pool, text, latents
     unet4     the denoiser without depth, from the former    needs pool, text, latents, unet
     depth     the depth estimator                            needs pool
@@ -57,7 +58,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    phase_names = ("pool", "latents", *USUAL, "evaluate", "export")
+    phase_names = ("pool", "latents", "estimates", *USUAL, "evaluate", "export")
     parser.add_argument("phase", choices=phase_names)
     parser.add_argument("--work", type=Path, default=Path("train"), help="where everything is kept")
     parser.add_argument("--device", default="cpu")
@@ -80,6 +81,8 @@ def main() -> None:
         phases.pool(given.work, given.count, given.mix, given.workers)
     elif given.phase == "latents":
         phases.latents(given.work, given.count, given.device, given.half)
+    elif given.phase == "estimates":
+        phases.estimates(given.work, given.count, given.device, given.half)
     elif given.phase == "evaluate":
         finishing.evaluate(given.work, min(given.count, 200), given.device)
     elif given.phase == "export":

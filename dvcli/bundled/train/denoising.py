@@ -77,19 +77,26 @@ class Noise:
 class Feed:
     """All examples a denoiser is trained on, small enough to be held in memory.
 
-    `depth` has three forms of every condition: exact, blurred, and blurred and bent, the last two
-    because a user's depth is estimated.
+    `depth` has four forms of every condition: exact, blurred, blurred and bent, and as the family's
+    own estimator sees it, the last three because a user's depth is estimated.
     """
 
     latents: Float[Tensor, "n 4 a b"]
-    depth: Float[Tensor, "n 3 a b"]
+    depth: Float[Tensor, "n 4 a b"]
     things: Float[Tensor, "n 1 a b"]
     tokens: Int[Tensor, "n l"]
+    odds: Float[Tensor, "4"]
     silence: Int[Tensor, " l"]
 
     @classmethod
-    def of(cls, pool: Pool, latents: Float[Tensor, "n 4 a b"], words: CLIPTokenizer) -> "Feed":
-        """Everything but the latents is kept beside the pool, to be made only once."""
+    def of(
+        cls,
+        pool: Pool,
+        latents: Float[Tensor, "n 4 a b"],
+        estimates: Float[Tensor, "n 1 a b"] | None,
+        words: CLIPTokenizer,
+    ) -> "Feed":
+        """What needs no other member of the family is kept beside the pool, made only once."""
         kept = pool.folder / "feed.safetensors"
         if not kept.exists():
             generator = torch.Generator().manual_seed(4)
@@ -101,19 +108,22 @@ class Feed:
             save_file(made, kept.with_suffix(".partial"))
             kept.with_suffix(".partial").replace(kept)
         held = load_file(kept)
-        count = len(latents)
+        count = len(latents) if estimates is None else min(len(latents), len(estimates))
+        exact = held["depth"][:count]
+        seen = exact[:, :1] if estimates is None else estimates[:count].half()
+        odds = (0.75, 0.15, 0.10, 0.0) if estimates is None else (0.45, 0.10, 0.10, 0.35)
         return cls(
-            latents,
-            held["depth"][:count],
+            latents[:count],
+            torch.cat((exact, seen), dim=1),
             held["things"][:count],
             held["tokens"][:count],
+            torch.tensor(odds),
             encode(words, [""])[0],
         )
 
     def batch(self, size: int, generator: torch.Generator) -> Examples:
         rows = torch.randint(len(self.latents), (size,), generator=generator)
-        odds = torch.tensor([0.75, 0.15, 0.10])
-        form = torch.multinomial(odds, size, replacement=True, generator=generator)
+        form = torch.multinomial(self.odds, size, replacement=True, generator=generator)
         depth = self.depth[rows, form][:, None].float()
         depth = depth * (torch.rand(size, 1, 1, 1, generator=generator) > NO_DEPTH)
         silent = torch.rand(size, 1, generator=generator) < NO_CAPTION

@@ -69,6 +69,12 @@ def pool_latents(work: Path) -> Float[Tensor, "n 4 a b"]:
     return torch.cat([patches.encode(scenes.pictures(slice(i, i + 1000))).half() for i in rows])
 
 
+def pool_estimates(work: Path) -> Float[Tensor, "n 1 a b"] | None:
+    """The pool's conditions as the family's estimator sees them, once it has looked."""
+    kept = work / "pool" / "estimates.npy"
+    return torch.from_numpy(np.load(kept)) if kept.exists() else None
+
+
 def probe_of(work: Path, words: CLIPTokenizer) -> denoising.Probe:
     """The swap probe on held-out scenes, in the code the denoiser is trained on."""
     given = measuring.held_out_scenes(PROBES, "two", start=10**6)

@@ -21,6 +21,7 @@ from dvcli.bundled.train import (
 from dvcli.bundled.train.kept import (
     encoded,
     loaded,
+    pool_estimates,
     pool_latents,
     probe_of,
     text_of,
@@ -29,7 +30,7 @@ from dvcli.bundled.train.kept import (
 )
 from dvcli.bundled.train.loop import Plan, Trainer, average_of
 from dvcli.bundled.train.patches import Patches
-from dvcli.bundled.train.pool import Pool, fill, rendered
+from dvcli.bundled.train.pool import Pool, conditions, fill, rendered
 from dvcli.bundled.world.layout import held_out
 from dvcli.bundled.world.words import STYLES
 
@@ -104,6 +105,18 @@ def latents(work: Path, count: int, device: str, half: bool) -> None:
     kept.with_suffix(".partial").replace(kept)
 
 
+def estimates(work: Path, count: int, device: str, half: bool) -> None:
+    """Let the trained estimator see the first `count` scenes of the pool."""
+    scenes = Pool(work / "pool")
+    model = loaded(family.depth_estimator(), average_of(work / "depth", "depth")).to(device)
+    parts = []
+    for at in range(0, min(count, scenes.count), 250):
+        pictures = scenes.pictures(slice(at, min(at + 250, count))).to(device)
+        with torch.no_grad(), torch.autocast(device.split(":")[0], torch.bfloat16, enabled=half):
+            parts.append(conditions(estimating.estimated(model, pictures).cpu()).half())
+    np.save(work / "pool" / "estimates.npy", torch.cat(parts).numpy())
+
+
 def unet(work: Path, plan: Plan) -> None:
     """Train the denoiser with depth."""
     _denoise(work, plan, "unet", 5)
@@ -127,7 +140,7 @@ def _denoise(work: Path, plan: Plan, name: str, channels: int) -> None:
     trainer = Trainer(work / name, plan, {name: model})
     early = denoising.Noise.of(family.scheduler(), binding=True)
     late = denoising.Noise.of(family.scheduler(), binding=False)
-    feed = denoising.Feed.of(scenes, pool_latents(work), words)
+    feed = denoising.Feed.of(scenes, pool_latents(work), pool_estimates(work), words)
     probe = probe_of(work, words)
 
     def loss(step: int) -> Float[Tensor, ""]:
