@@ -24,6 +24,7 @@ def told(
     command = ["demo", "--model", str(base), "--clip-model", str(judge), "-o", "shown"]
     said = dvid(*command)
     assert said.lines == ["shown/demo.html"]
+    assert Path("shown/clip.mp4").read_bytes() == demo.CLIP.read_bytes()
     return Path("shown/demo.html").read_text(), command
 
 
@@ -53,6 +54,15 @@ def test_a_second_demo_is_all_hits_and_gives_the_same_page(
     again = dvid(*command)
     assert "done in" not in again.err
     assert Path("shown/demo.html").read_text() == text
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "demo.html"])
+def test_a_file_of_somebody_elses_is_not_replaced(dvid: Dvid, base: Path, name: str) -> None:
+    Path("shown").mkdir()
+    Path("shown", name).write_text("mine")
+    said = dvid("demo", "--model", base, "-o", "shown", code=2)
+    assert "exists and is a different file" in said.err
+    assert Path("shown", name).read_text() == "mine"
 
 
 def test_text_on_the_page_cannot_become_markup(tmp_path: Path) -> None:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvcli.cli import options as o
-from dvcli.cli.output import check_folder
+from dvcli.cli.output import check_folder, in_the_way, place
 from dvcli.cli.session import Session, verb
 from dvcli.recipes import Controls, Depth, Eval, Extract, Invert, Render, Sample, Tune
 from dvcli.styles import find_style
 
 if TYPE_CHECKING:
+    from dvcli.cli.commands import Names
     from dvcli.models.fingerprint import Checkpoint
     from dvcli.report.page import Card
     from dvcli.report.sheet import Row
 
 CLIP = Path(__file__).parent.parent / "bundled" / "demo.mp4"
+TITLE = "dvid demo"
 CAPTION = "a red ball in front of a blue cube on snow, photorealism style"
 TUNING_STEPS, STEPS, REFINE, GUIDANCE = 60, 20, 1, 4.0
 
@@ -72,21 +74,37 @@ def demo(
 ) -> None:
     """Show the whole story on the built-in model.
 
-    Tunes on a small clip, samples eight edits, measures them; prints the path of an HTML page,
-    beside which lies a contact sheet.
+    Writes a small clip, tunes on it, samples eight edits and measures them; prints the path of
+    an HTML page, beside which lie a contact sheet and the clip.
 
     Example: dvid demo -o demo
     """
+    from dvcli.cli.commands import Names
+
     check_folder(output)
+    for name, own in (("clip.mp4", _is_clip), ("demo.html", _is_page)):
+        if (output / name).exists() and not own(output / name):
+            raise in_the_way(output / name)
     found = session.sources.model(model)
     inverted = _inverted(session, found)
     judge = session.sources.clip_model(clip_model)
     if session.dry_run:
         session.show_plan(inverted)
         return
+    clip = output / "clip.mp4"
+    if not clip.exists():
+        place(CLIP, clip)
     session.realise(inverted)
-    sections, rows = _tell(session, inverted, judge, model)
+    sections, rows = _tell(session, inverted, judge, Names(clip=str(clip), model=model))
     _write(session, output, sections, rows)
+
+
+def _is_clip(path: Path) -> bool:
+    return path.read_bytes() == CLIP.read_bytes()
+
+
+def _is_page(path: Path) -> bool:
+    return f"<title>{TITLE}</title>" in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _inverted(session: Session, found: "Checkpoint") -> Invert:
@@ -110,15 +128,15 @@ def _inverted(session: Session, found: "Checkpoint") -> Invert:
 
 
 def _tell(
-    session: Session, inverted: Invert, judge: str, model: str
+    session: Session, inverted: Invert, judge: str, names: "Names"
 ) -> "tuple[list[tuple[str, str, list[Card]]], list[Row]]":
     """The sections of the page as (heading, sentence, cards), and the rows of the sheet."""
-    from dvcli.cli.commands import Names, commands
+    from dvcli.cli.commands import commands
     from dvcli.report.page import Card
 
     def card(title: str, source: Extract | Depth | Invert | Sample, facts: dict[str, str]) -> Card:
         media = session.realise(Render(source=source, suffix=".webp")).path("media.webp")
-        lines = commands(source, Names(clip=str(CLIP), model=model))
+        lines = commands(source, names)
         return Card(title=title, webp=media, facts=facts, commands=lines)
 
     tuned = inverted.tuned
@@ -189,7 +207,7 @@ def _write(
     output.mkdir(parents=True, exist_ok=True)
     contact_sheet(output / "demo.png", rows)
     text = page(
-        "dvid demo",
+        TITLE,
         "One clip and its caption in; other clips with the same motion and depth out.",
         [Section(heading=h, sentence=s, cards=c) for h, s, c in sections],
     )

@@ -93,10 +93,11 @@ def check_free(session: Session, to: Delivery, sources: Sequence[Source]) -> Non
         return
     for source in sources:
         if find(source, session.store) is None and not _made_from(output, source):
-            raise _in_the_way(output)
+            raise in_the_way(output)
 
 
-def _in_the_way(output: Path) -> UsageError:
+def in_the_way(output: Path) -> UsageError:
+    """The refusal to replace a file that was not asked for."""
     return UsageError(
         f"`{output}` exists and is a different file",
         hint="`--overwrite` replaces it, `-o` names another",
@@ -177,13 +178,13 @@ def deliver(
     output = to.output
     ours = output is None or is_folder(output)
     if output is None or is_folder(output):
-        place = Path("out") / run.name if output is None else output
-        output = place / f"{slug(words)}-{name_key(made, recipe)[:8]}{recipe.suffix}"
+        folder = Path("out") / run.name if output is None else output
+        output = folder / f"{slug(words)}-{name_key(made, recipe)[:8]}{recipe.suffix}"
     if to.overwrite or not output.exists():
-        _place(media, output)
+        place(media, output)
     elif session.store.digest_file(output) != session.store.digest_file(media):
         if session.refresh or not ours or not _older(output, recipe):
-            raise _in_the_way(output)
+            raise in_the_way(output)
         session.note(f"kept `{output}`, which another dvid made from the same recipe")
     return output, artifact.key
 
@@ -215,7 +216,8 @@ def _older(output: Path, recipe: Render) -> bool:
     return story.recipe == recipe.source
 
 
-def _place(media: Path, output: Path) -> None:
+def place(media: Path, output: Path) -> None:
+    """Put a copy of the file there, whole or not at all, in the place of whatever is there."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(
