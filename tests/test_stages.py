@@ -7,8 +7,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -24,8 +23,9 @@ from dvcli.errors import MissingError, ResourceError
 from dvcli.models import load
 from dvcli.recipes import Base, Depth, DType, Extract, Recipe
 from dvcli.runtime import Runtime
-from dvcli.stages import attention, depth, network, preflight
+from dvcli.stages import Work, attention, depth, network, preflight
 from dvcli.store import Artifact, Store
+from dvcli.store.keys import preimage
 
 ops = "xformers.ops"
 OTHER = dict.fromkeys(("text_encoder", "tokenizer", "scheduler"), "0" * 64)
@@ -283,18 +283,14 @@ def test_a_given_depth_folder_is_read_with_the_clips_background_and_its_own_stre
     for number in range(2):
         Image.new("RGBA", (16, 16), (0, 0, 0, 0)).save(tmp_path / f"{number}.png")
     frames = Extract(clip="0" * 64, frames=2, size=(16, 16), background="#ffffff", stream=3)
-    found: dict[str, torch.Tensor] = {}
-
-    class Out:
-        info: ClassVar[dict[str, object]] = {}
-
-        def write(self, name: str, write: Callable[[Path], None]) -> None:
-            write(tmp_path / "out.safetensors")
-            found.update(load_file(tmp_path / "out.safetensors"))
-
-    runtime = Runtime(locate=lambda _: tmp_path)
-    work: Any = SimpleNamespace(inputs={}, out=Out(), runtime=runtime)
-    depth.build(Depth(frames=frames, given="4" * 64), work)
+    store = Store.open()
+    asked = preimage("depth", 1, {}, {})
+    with store.draft(asked) as out:
+        kept = store.partial(out.key)
+        runtime = Runtime(locate=lambda _: tmp_path)
+        work = Work(inputs={}, out=out, partial=kept, runtime=runtime)
+        depth.build(Depth(frames=frames, given="4" * 64), work)
+        found = load_file(out.publish().path("disparity"))
     torch.testing.assert_close(found["disparity"], torch.full((2, 1, 16, 16), 255.0))
 
 
