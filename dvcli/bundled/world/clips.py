@@ -34,11 +34,7 @@ def clip(seed: int, frames: int = 16, scene: Scene | None = None) -> Clip:
     `scene` says what is shown instead of what the seed would draw; place and style fall back to
     the seed's.
     """
-    drawn = draw(seed, (0, 1, 0, 0.3, 0.4))
-    shown = drawn if scene is None else scene
-    shown = replace(shown, place=shown.place or drawn.place, style=shown.style or drawn.style)
-    still = lay([shown], [seed])
-    moving = _moved(still, _paths(np.random.default_rng((seed, 5)), still, frames))
+    shown, moving = course(seed, frames, scene)
     got = render(moving)
     return Clip(
         scene=shown,
@@ -47,6 +43,15 @@ def clip(seed: int, frames: int = 16, scene: Scene | None = None) -> Clip:
         depth=got.depth,
         owner=got.owner,
     )
+
+
+def course(seed: int, frames: int = 16, scene: Scene | None = None) -> tuple[Scene, Layout]:
+    """What the clip of a seed shows, and where everything is in each of its frames."""
+    drawn = draw(seed, (0, 1, 0, 0.3, 0.4))
+    shown = drawn if scene is None else scene
+    shown = replace(shown, place=shown.place or drawn.place, style=shown.style or drawn.style)
+    still = lay([shown], [seed])
+    return shown, _moved(still, _paths(np.random.default_rng((seed, 5)), still, frames))
 
 
 def _paths(
