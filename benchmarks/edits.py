@@ -28,7 +28,7 @@ from dvcli.store import Store
 from dvcli.video import frames as frame_file
 from dvcli.video.write import write
 
-FRAMES, GUIDANCE = 8, 4
+FRAMES = 8
 
 
 def two_things(count: int) -> list[int]:
@@ -82,7 +82,9 @@ def last_sample() -> Tensor:
     return torch.from_numpy(frame_file.load(artifact.path("frames"))).permute(0, 3, 1, 2)
 
 
-def measure(seed: int, judge: Verdict, steps: int, folder: Path) -> dict[str, dict[str, float]]:
+def measure(
+    seed: int, judge: Verdict, steps: int, guidance: float, folder: Path
+) -> dict[str, dict[str, float]]:
     """The figures of every edit of one clip, and of the clip itself."""
     scene, layout = course(seed, FRAMES)
     truth = render(layout).image
@@ -93,7 +95,7 @@ def measure(seed: int, judge: Verdict, steps: int, folder: Path) -> dict[str, di
     run("invert", name, "--steps", "20", "--refine", "1")
     found = {"ceiling": judged(judge, truth, layout)}
     for what, wanted in edits(scene, np.random.default_rng(seed)).items():
-        options = ["--guidance", str(GUIDANCE), "-o", str(folder)]
+        options = ["--guidance", str(guidance), "-o", str(folder)]
         run("sample", name, "-p", caption(wanted), *options)
         _, shown = course(seed, FRAMES, wanted)
         found[what] = judged(judge, last_sample(), shown)
@@ -133,6 +135,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where the judge was trained")
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--steps", type=int, default=100, help="of tuning")
+    parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--into", type=Path, default=Path("edits.json"))
     asked = parser.parse_args()
     judge = loaded(Verdict(), average_of(asked.work / "judge", "judge"))
@@ -142,8 +145,13 @@ def main() -> None:
         for seed in two_things(asked.clips):
             if str(seed) in found:
                 continue
-            found[str(seed)] = measure(seed, judge, asked.steps, Path(folder))
-            told = {"summary": summary(found), "steps": asked.steps, "each": found}
+            found[str(seed)] = measure(seed, judge, asked.steps, asked.guidance, Path(folder))
+            told = {
+                "summary": summary(found),
+                "steps": asked.steps,
+                "guidance": asked.guidance,
+                "each": found,
+            }
             asked.into.write_text(json.dumps(told, indent=1))
             print(seed, json.dumps(told["summary"]), flush=True)
 
