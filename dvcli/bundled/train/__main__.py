@@ -75,7 +75,8 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path(__file__).parents[1], help="of `export`")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    torch.set_float32_matmul_precision("high")
+    if given.device != "cpu":
+        torch.set_float32_matmul_precision("high")  # on some CPUs this means bfloat16
     given.work.mkdir(parents=True, exist_ok=True)
     if given.phase == "pool":
         phases.pool(given.work, given.count, given.mix, given.workers)
