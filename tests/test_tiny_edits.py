@@ -135,3 +135,10 @@ def test_tuning_raises_the_reconstruction(dvid: Dvid) -> None:
         dvid("tune", DEMO, CAPTION, *TINY, "--steps", steps, "--lr", "1e-3")
         found.append(json.loads(dvid("invert", "--steps", "6", "--json").out)["psnr"])
     assert found[1] > found[0] + 0.1
+
+
+def test_the_built_in_base_without_depth_is_tuned_and_sampled_by_its_name(dvid: Dvid) -> None:
+    dvid("tune", DEMO, CAPTION, "--model", "tiny-t2i", "--frames", "2", "--steps", "1")
+    dvid("invert", "--steps", "3")
+    assert "depth" not in json.loads(dvid("runs", "--json").out)["stages"]
+    assert Path(dvid("sample", "-p", "a green ball on snow").lines[0]).exists()

@@ -149,9 +149,9 @@ def provenance(render: Render, model: str | None, *, own_depth: bool) -> str:
 
 def is_public(model: str) -> bool:
     """Whether the name means the same to everybody: by its form, whatever lies on this disk now."""
-    from dvcli.models.resolve import ALIASES
+    from dvcli.models.resolve import ALIASES, BUILT_IN
 
-    return model in ("tiny", *ALIASES) or HUB.fullmatch(model) is not None
+    return model in (*BUILT_IN, *ALIASES) or HUB.fullmatch(model) is not None
 
 
 def slug(words: str) -> str:

@@ -18,6 +18,7 @@ FALLBACK = "radames/stable-diffusion-2-depth-img2img"
 DELETED = "stabilityai/stable-diffusion-2-depth"
 CLIP = "openai/clip-vit-large-patch14"
 ALIASES = {"sd2-depth": DEFAULT, "clip-vit-l14": CLIP}
+BUILT_IN = ("tiny", "tiny-t2i", "tiny-clip")  # with depth, without, and the CLIP that judges
 BUNDLED = Path(__file__).parent.parent / "bundled"
 
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -39,8 +40,8 @@ def resolve(reference: str, *, offline: bool = False, kind: Kind = "base") -> Pa
     reference = ALIASES.get(reference, reference)
     if not reference.strip():
         raise UsageError("the model's name is empty", hint=_otherwise(kind))
-    if reference in ("tiny", "tiny-clip"):
-        return _bundled("tiny-clip" if kind == "clip" else "tiny", kind)
+    if reference in BUILT_IN:
+        return _bundled("tiny-clip" if kind == "clip" else reference, kind)
     folder = Path(reference).expanduser()
     if folder.exists():
         require(folder, kind)
