@@ -90,7 +90,7 @@ def measure(
     truth = render(layout).image
     clip = folder / f"{seed}.webp"  # lossless
     write(clip, np.ascontiguousarray(truth.permute(0, 2, 3, 1).numpy()), fps=8, metadata=None)
-    name = f"clip{seed}"
+    name = f"{folder.name}-{seed}"  # a run is of one clip, by where it lies
     run("tune", str(clip), caption(scene), "--model", "tiny", "--steps", str(steps), "--run", name)
     run("invert", name, "--steps", "20", "--refine", "1")
     found = {"ceiling": judged(judge, truth, layout)}
@@ -141,7 +141,7 @@ def main() -> None:
     judge = loaded(Verdict(), average_of(asked.work / "judge", "judge"))
     assert isinstance(judge, Verdict)
     found = json.loads(asked.into.read_text())["each"] if asked.into.exists() else {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="edits-") as folder:
         for seed in two_things(asked.clips):
             if str(seed) in found:
                 continue
