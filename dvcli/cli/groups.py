@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dvcli.runs import Run
 
 Panel = "Depth controls"
-FULL_SIZE = Extract.size or (512, 512)
+# The recipe allows None for both, which no verb means by its default.
+COUNT, FULL_SIZE = cast("int", Extract.frames), cast("tuple[int, int]", Extract.size)
 
 
 def _control(help_text: str) -> object:
@@ -27,7 +28,7 @@ def _control(help_text: str) -> object:
 class Framing:
     """Which frames of a clip, in what shape."""
 
-    frames: o.Frames = Extract.frames or 8
+    frames: o.Frames = COUNT
     size: o.Size = None
     fit: o.Fit = Extract.fit
     start: o.StartAt = Extract.start
