@@ -19,7 +19,10 @@ DType = Literal["fp32", "bf16", "fp16"]
 Fit = Literal["crop", "squash", "pad"]
 Normalise = Literal["clip", "frame"]
 TemporalTarget = Literal["zero", "source"]
+Trained = Literal["queries", "projections"]
+Seen = Literal["first-previous", "first", "full"]
 Start = Literal["inverted", "noise"]
+Method = Literal["dvid", "tune-a-video", "no-depth", "untuned", "cogvideox"]
 Scalar: TypeAlias = str | int | float | bool | None
 Params: TypeAlias = Mapping[str, "Scalar | tuple[int, ...] | Mapping[str, float]"]
 Reads: TypeAlias = Mapping[str, tuple[str, ...]]  # role → names of outputs
@@ -184,7 +187,9 @@ class Tune:
 
     `depth=None` is a base without depth (the Tune-A-Video case). `steps=0` is the untuned
     baseline. `temporal_weight` is λ of the temporal loss (eq. 8) and `temporal_target` what
-    consecutive predicted latents are compared with.
+    consecutive predicted latents are compared with. `train` says whether only the query
+    projections of the spatial attention learn, or all its projections; the temporal layers always
+    do. `attention` is which frames a frame's spatial attention sees, here and in later stages.
     """
 
     stage: ClassVar[str] = "tune"
@@ -201,6 +206,8 @@ class Tune:
     grad_clip: float = 1.0
     temporal_weight: float = 0.1
     temporal_target: TemporalTarget = "source"
+    train: Trained = "queries"
+    attention: Seen = "first-previous"
     normalise: Normalise = "clip"
     seed: int = 33
     dtype: DType = "fp32"
@@ -215,6 +222,15 @@ class Tune:
         within("--grad-clip", self.grad_clip, 1e-6, 1e6)
         within("--temporal-weight", self.temporal_weight, 0, 1e6)
         within("--seed", self.seed, 0, LARGEST_SEED)
+
+    @property
+    def method(self) -> Method:
+        """What this way of learning a clip is called; Tune-A-Video has no temporal loss."""
+        if self.steps == 0:
+            return "untuned"
+        if self.depth is not None:
+            return "dvid"
+        return "tune-a-video" if self.temporal_weight == 0 else "no-depth"
 
     @property
     def inputs(self) -> dict[str, "Recipe"]:
@@ -277,24 +293,25 @@ class Sample:
     """A new clip from the inverted latent under an edited prompt: uint8 RGB `[f H W 3]`.
 
     `prompt` and `negative` are final, styles already resolved. `blend` is the depth of another
-    clip for `controls.blend`. `seed` acts only where randomness does, with `eta > 0` or a noise
-    start, and `negative` only where guidance does, off 1; elsewhere both are their defaults,
-    whatever was given, so that one clip has one recipe.
+    clip for `controls.blend`. `strength` is the share of the steps that are run, the last ones:
+    below 1 they start from the latent that the inversion passed there (so the inversion keeps its
+    trajectory), or from the clip with that much noise. Guidance acts in the steps whose share of
+    the way, from 0 at the first, is in [`guidance_from`, `guidance_until`). Deep features of the
+    network are computed anew every `reuse` steps. `seed` acts only where randomness does, with
+    `eta > 0` or a noise start, and `negative` only where guidance does, off 1; elsewhere both are
+    their defaults, whatever was given, so that one clip has one recipe.
     """
 
     stage: ClassVar[str] = "sample"
     version: ClassVar[int] = 1
-    reads: ClassVar[Reads] = {
-        "tuned": ("latents", "deltas"),
-        "depth": ("disparity",),
-        "inverted": ("latents",),
-        "blend": ("disparity",),
-    }
-
     inverted: Invert
     prompt: str
     negative: str = ""
     guidance: float = 12.5
+    guidance_from: float = 0.0
+    guidance_until: float = 1.0
+    strength: float = 1.0
+    reuse: int = 1
     eta: float = 0.0
     start: Start = "inverted"
     seed: int = 0
@@ -308,16 +325,26 @@ class Sample:
         worded("the prompt", self.prompt)
         worded("the negative prompt", self.negative)
         within("--guidance", self.guidance, 0, 100)
+        within("--guidance-from", self.guidance_from, 0, 1)
+        within("--guidance-until", self.guidance_until, 0, 1)
+        within("--strength", self.strength, 0, 1)
+        within("--reuse", self.reuse, 1, 100)
         within("--eta", self.eta, 0, 1)
         within("--seed", self.seed, 0, LARGEST_SEED)
         if not self.random:
             object.__setattr__(self, "seed", Sample.seed)
         if not self.guided:
             object.__setattr__(self, "negative", Sample.negative)
+        if self.midway and not self.inverted.trajectory:
+            object.__setattr__(self, "inverted", replace(self.inverted, trajectory=True))
         if (self.controls.blend > 0) != (self.blend is not None):
             raise UsageError("a depth blend takes both a weight and another clip's depth")
         if self.inverted.tuned.depth is None and self.controls != Controls():
             raise UsageError("this run has no depth, so depth controls have nothing to act on")
+
+    @property
+    def method(self) -> Method:
+        return self.inverted.tuned.method
 
     @property
     def random(self) -> bool:
@@ -327,7 +354,21 @@ class Sample:
     @property
     def guided(self) -> bool:
         """Whether the negative prompt can change the result: guidance 1 never looks at it."""
-        return self.guidance != 1
+        return self.guidance != 1 and self.guidance_from < self.guidance_until
+
+    @property
+    def midway(self) -> bool:
+        """Whether it starts from a latent that the inversion passed on its way."""
+        return self.start == "inverted" and self.strength < 1
+
+    @property
+    def reads(self) -> Reads:
+        return {
+            "tuned": ("latents", "deltas"),
+            "depth": ("disparity",),
+            "inverted": ("trajectory" if self.midway else "latents",),
+            "blend": ("disparity",),
+        }
 
     @property
     def inputs(self) -> dict[str, "Recipe"]:
@@ -349,6 +390,8 @@ class Sample:
             without.append("seed")
         if not self.guided:
             without.append("negative")
+        if self.guidance == 1:
+            without += ["guidance_from", "guidance_until"]
         own: dict[str, object] = {
             **plain(self, without=without),
             "steps": self.inverted.steps,
@@ -360,6 +403,107 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VideoModel:
+    """A CogVideoX checkpoint by the content of its components."""
+
+    transformer: Digest
+    vae: Digest
+    text_encoder: Digest
+    tokenizer: Digest
+    scheduler: Digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CogVideoX:
+    """A clip of CogVideoX, to compare with: uint8 RGB `[f H W 3]`, as many and as large as `frames`.
+
+    It starts from the clip under the noise of the last `strength` of its steps, or from noise and
+    the text alone. The model works at `size` (width, height), and on `stride` frames for each step
+    from one of `frames` to the next, of which the first and every `stride`-th are kept. `tiling`
+    has its VAE work in overlapping tiles: less memory, slightly other pixels.
+    """
+
+    stage: ClassVar[str] = "cogvideox"
+    version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = {"clip": ("frames",)}
+
+    frames: Extract
+    model: VideoModel
+    prompt: str
+    negative: str = ""
+    guidance: float = 6.0
+    steps: int = 50
+    strength: float = 0.8
+    start: Literal["clip", "noise"] = "clip"
+    size: tuple[int, int] = (720, 480)
+    stride: int = 1
+    tiling: bool = False
+    seed: int = 0
+    dtype: DType = "fp32"
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise UsageError("the prompt is empty", hint="say what the new clip shows")
+        worded("the prompt", self.prompt)
+        worded("the negative prompt", self.negative)
+        within("--guidance", self.guidance, 1, 100)
+        within("--steps", self.steps, 1, 1000)
+        within("--strength", self.strength, 0, 1)
+        within("the model's width", self.size[0], 8, 8192)
+        within("the model's height", self.size[1], 8, 8192)
+        within("--stride", self.stride, 1, 512)
+        within("--seed", self.seed, 0, LARGEST_SEED)
+        if self.frames.frames is None or self.frames.size is None:
+            raise UsageError("CogVideoX needs the number of frames and their size chosen")
+        within("the number of frames times --stride", self.count, 1, 512)
+        if self.start == "noise":
+            object.__setattr__(self, "strength", CogVideoX.strength)
+        elif self.ran < 1:
+            raise UsageError(
+                f"--strength {self.strength:g} of {self.steps} steps is not one step",
+                hint="a larger `--strength`, or more `--steps`",
+            )
+        if not self.guidance > 1:
+            object.__setattr__(self, "negative", CogVideoX.negative)
+
+    @property
+    def count(self) -> int:
+        """How many frames of the model the result is taken from."""
+        assert self.frames.frames is not None
+        return self.stride * (self.frames.frames - 1) + 1
+
+    @property
+    def ran(self) -> int:
+        """How many of the steps are run."""
+        return self.steps if self.start == "noise" else int(self.steps * self.strength)
+
+    @property
+    def clip(self) -> Extract:
+        """The frames that the model starts from."""
+        return replace(self.frames, frames=self.count)
+
+    @property
+    def method(self) -> Method:
+        return "cogvideox"
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"clip": self.clip} if self.start == "clip" else {}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return asdict(self.model)
+
+    @property
+    def params(self) -> Params:
+        without = ["frames", "model", *(["strength"] if self.start == "noise" else [])]
+        if not self.guidance > 1:
+            without.append("negative")
+        kept = {"frames": self.frames.frames, "frame_size": self.frames.size}
+        return {**plain(self, without=without), **kept}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Eval:
     """Figures for one clip: frame consistency and, with a prompt, textual alignment."""
 
@@ -367,7 +511,7 @@ class Eval:
     version: ClassVar[int] = 1
     reads: ClassVar[Reads] = {"frames": ("frames",)}
 
-    frames: "Sample | Extract"
+    frames: "Sample | CogVideoX | Extract"
     clip_model: Digest
     prompt: str | None = None
 
@@ -398,7 +542,7 @@ class Render:
     stage: ClassVar[str] = "render"
     version: ClassVar[int] = 1
 
-    source: "Sample | Extract | Depth | Invert"
+    source: "Sample | CogVideoX | Extract | Depth | Invert"
     suffix: str = ".mp4"
     fps: float = 8.0
     crf: int = 17
@@ -435,15 +579,16 @@ class Render:
         return {"source": ("frames",)}
 
 
-Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | Eval | Render
+Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | CogVideoX | Eval | Render
 STAGES: dict[str, type[Recipe]] = {
-    kind.stage: kind for kind in (Extract, Depth, Tune, Invert, Sample, Eval, Render)
+    kind.stage: kind for kind in (Extract, Depth, Tune, Invert, Sample, CogVideoX, Eval, Render)
 }
 
 
 def conditioning(tuned: Tune) -> dict[str, Scalar]:
-    """What later stages take over from tuning about how depth becomes a condition."""
-    return {} if tuned.depth is None else {"normalise": tuned.normalise}
+    """What later stages take over from tuning: which frames attention sees, how depth is scaled."""
+    depth: dict[str, Scalar] = {} if tuned.depth is None else {"normalise": tuned.normalise}
+    return {"attention": tuned.attention, **depth}
 
 
 def plain(

@@ -13,12 +13,15 @@ from torch import Tensor
 from dvcli.core.ddim import (
     Clip,
     Schedule,
+    add_noise,
     ddim_noise_step,
     ddim_step,
     eps_from,
     guide,
+    guide_within,
     invert,
     sample,
+    sample_last,
     schedule,
     x0_from,
 )
@@ -295,3 +298,84 @@ def test_guidance_is_linear_in_its_scale(scale: float) -> None:
     x = start()
     expected = (1 - scale) * uncond(x, 3) + scale * cond(x, 3)
     torch.testing.assert_close(guide(cond, uncond, scale)(x, 3), expected)
+
+
+PLAN = schedule(SD, 8)
+
+
+def noised(k: int) -> Clip:
+    """A known clip's latents before step k of `PLAN`."""
+    return add_noise(start(1), start(2), (*PLAN.alphas, 1.0)[k])
+
+
+def strong(strength: float) -> Clip:
+    return last([noised(len(PLAN)), *sample_last(denoiser(PLAN), noised, PLAN, strength)])
+
+
+def test_strength_1_is_the_whole_sampler() -> None:
+    ours = list(sample_last(denoiser(PLAN), noised, PLAN, 1.0))
+    assert all(map(torch.equal, ours, sample(denoiser(PLAN), noised(0), PLAN)))
+    assert len(ours) == len(PLAN)
+
+
+def test_strength_0_runs_no_step() -> None:
+    assert list(sample_last(denoiser(PLAN), noised, PLAN, 0.0)) == []
+
+
+def test_a_strength_of_whole_steps_runs_just_these_from_where_the_clip_is() -> None:
+    seen: list[int] = []
+
+    def counted(x: Clip, t: int) -> Clip:
+        if not seen:
+            torch.testing.assert_close(x, noised(5), rtol=0, atol=0)
+        seen.append(t)
+        return denoiser(PLAN)(x, t)
+
+    last(sample_last(counted, noised, PLAN, 3 / 8))
+    assert tuple(seen) == PLAN.timesteps[5:]
+
+
+@pytest.mark.parametrize("strength", [0.0, 1 / 8, 0.375, 0.5, 0.875])
+def test_the_outcome_does_not_jump_where_another_step_begins(strength: float) -> None:
+    here, above, far = strong(strength), strong(strength + 1e-6), strong(strength + 0.1)
+    assert (here - above).abs().max() < 1e-4 < (here - far).abs().max()
+
+
+def test_with_the_trajectory_of_an_exact_inversion_every_strength_gives_the_clip_back() -> None:
+    def flat(x: Clip, t: int) -> Clip:
+        return torch.full_like(x, t / 1000)
+
+    way = [start(), *invert(flat, start(), PLAN)]
+    for strength in (0.2, 0.5, 0.8, 1.0):
+        back = last(sample_last(flat, lambda k: way[len(PLAN) - k], PLAN, strength))
+        torch.testing.assert_close(back, start(), rtol=1e-9, atol=1e-9)
+
+
+def one(x: Clip, t: int) -> Clip:
+    return torch.ones_like(x)
+
+
+def none(x: Clip, t: int) -> Clip:
+    return torch.zeros_like(x)
+
+
+def scales(start_at: float, until: float) -> list[float]:
+    """The guidance scale at each of `PLAN`'s steps, asked for 5."""
+    guided = guide_within(one, none, 5.0, PLAN, start=start_at, until=until)
+    return [float(guided(start(), t).mean()) for t in PLAN.timesteps]
+
+
+def test_guidance_over_the_whole_way_is_guidance() -> None:
+    assert scales(0, 1) == [5.0] * 8
+    assert guide_within(one, none, 1.0, PLAN, start=0, until=1) is one
+
+
+def test_guidance_acts_inside_its_interval_only() -> None:
+    assert scales(0.25, 0.75) == [1, 1, 5, 5, 5, 5, 1, 1]
+    assert scales(0.5, 0.5) == [1.0] * 8
+    assert scales(0.75, 0.25) == [1.0] * 8
+
+
+def test_a_step_that_the_interval_cuts_is_guided_in_part() -> None:
+    assert scales(0.0625, 0.3125) == pytest.approx([3, 5, 3, 1, 1, 1, 1, 1])
+    assert scales(0.0625, 0.09375) == pytest.approx([2, 1, 1, 1, 1, 1, 1, 1])

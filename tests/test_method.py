@@ -139,6 +139,78 @@ def test_each_depth_control_changes_the_clip_and_runs_only_the_sampling(
     assert not np.array_equal(plain, changed)
 
 
+def test_strength_and_guidance_interval_at_their_neutral_values_change_no_byte(
+    dvid: Dvid, tuned: Path
+) -> None:
+    plain = dvid("sample", "-p", "a fox").lines
+    neutral = ["--strength", "1", "--guidance-from", "0", "--guidance-until", "1"]
+    assert dvid("sample", "-p", "a fox", *neutral).lines == plain
+
+
+def test_strength_0_is_the_clip_as_the_autoencoder_gives_it(dvid: Dvid, tuned: Path) -> None:
+    from dvcli.models import latents, load
+
+    wish = ["-p", "a fox", "--strength", "0"]
+    dvid("sample", *wish)
+    ours = frame_file.load(artifact(dvid, "sample", *wish).path("frames"))
+    x0 = load_file(artifact(dvid, "tune", *wish).path("latents"))["latents"]
+    run = json.loads((tuned / "state" / "runs" / "bikes.json").read_text())
+    vae = load.vae(Path(run["model"]) / "vae", "fp32", "cpu")
+    assert np.array_equal(ours, latents.decode(vae, x0, 4).numpy())
+
+
+def test_the_weaker_the_strength_the_nearer_to_the_clip(dvid: Dvid, tuned: Path) -> None:
+    def made(strength: str) -> NDArray[np.uint8]:
+        wish = ["-p", "a fox", "--strength", strength]
+        dvid("sample", *wish)
+        return frame_file.load(artifact(dvid, "sample", *wish).path("frames"))
+
+    clip = made("0")
+    found = [psnr(made(strength), clip) for strength in ("0.2", "0.5", "0.8", "1")]
+    assert found == sorted(found, reverse=True)
+
+
+def test_a_weaker_strength_inverts_once_and_keeps_the_way(dvid: Dvid, tuned: Path) -> None:
+    dvid("sample", "-p", "a fox", "--strength", "0.6")
+    steps = map(
+        json.loads, dvid("sample", "-p", "a fox", "--strength", "0.4", "-n", "--json").lines
+    )
+    assert [step["stage"] for step in steps if not step["hit"]] == ["sample"]
+
+
+def test_a_noised_clip_at_half_strength_is_what_the_image_pipeline_makes_of_it(
+    dvid: Dvid, bikes: Path, tmp_path: Path
+) -> None:
+    from diffusers import DDIMScheduler, StableDiffusionDepth2ImgPipeline
+
+    base = write_depth2img(tmp_path / "base")
+    framing = ["--frames", "1", "--size", "96x64", "--normalise", "frame"]
+    dvid("tune", bikes, "x", "--model", base, "--steps", "0", *framing)
+    dvid("invert", "--steps", "6")
+    wish = ["-p", "a bear", "--guidance", "7.5", "--from-noise", "--strength", "0.5"]
+    dvid("sample", *wish, "--seed", "5")
+    ours = frame_file.load(artifact(dvid, "sample", *wish, "--seed", "5").path("frames"))[0]
+
+    noise = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(5))
+    x0 = load_file(artifact(dvid, "tune", "-p", "x").path("latents"))["latents"]
+    depth = load_file(artifact(dvid, "depth", "-p", "x").path("disparity"))["disparity"]
+    pipe = StableDiffusionDepth2ImgPipeline.from_pretrained(base)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.prepare_latents = lambda _, t, *__, **___: pipe.scheduler.add_noise(x0, noise, t)
+    theirs = pipe(
+        "a bear",
+        image=Image.new("RGB", (96, 64)),
+        depth_map=depth[:, 0],
+        strength=0.5,
+        guidance_scale=7.5,
+        num_inference_steps=6,
+        output_type="np",
+    ).images[0]
+    np.testing.assert_allclose(ours, np.round(theirs * 255), atol=1)
+    assert np.mean(ours != np.round(theirs * 255)) < 0.01
+
+
 def test_a_constant_depth_gives_a_clip_and_no_nan(
     dvid: Dvid, base: Path, bikes: Path, tmp_path: Path
 ) -> None:

@@ -68,9 +68,9 @@ NFC, NFD = unicodedata.normalize("NFC", "é가"), unicodedata.normalize("NFD", "
 GOLDEN = {
     "extract": (1, "d572922df49dd3576cbdff0bc2f1dcfde2d0fdb8bec1c9a275e3a3d5089edc22"),
     "depth": (1, "f9d0765bec30f2f540134c44eb4e57f9843d7b51f667c1df3a2fda1d10259c94"),
-    "tune": (1, "5e74fda60c654bd7f960eeb2663919c3aa61c16cf2b1e6355c59c03829cc75d8"),
-    "invert": (1, "f56ba23a38b27b086f550931ae8ec43ff457cda214a0e574c1dd4b053c28c705"),
-    "sample": (1, "ad586a5581e812e2667ab28f2dec08f49aaff8e5f96038850b1791ba6a7eea80"),
+    "tune": (1, "efd17f960c1eaedc99f340e313b3026768fbb6fed212b436a148dbc8f641b985"),
+    "invert": (1, "b427a90b7d586ec1bec8534f0c2f2e0c4225fb3d22392532e196fd61567608b0"),
+    "sample": (1, "05b0cdc6cfafe57ffd1c1533376a3fe536b6c588ca346e600eb0486be3480092"),
     "eval": (1, "d392c1f4728284eb05e31ac881eb215d8d44e6e78516ce6bf341be9f5ac02a05"),
     "render": (1, "5d0311a6865f81bbb39213b9e651ddee6fd2a209bfe45af8bd507cb441a017bf"),
 }
@@ -123,6 +123,9 @@ MOVES: list[tuple[Recipe, dict[str, Any]]] = [
     (TUNE, {"temporal_weight": 0.2}),
     (TUNE, {"temporal_weight": 0.0}),
     (TUNE, {"temporal_target": "zero"}),
+    (TUNE, {"train": "projections"}),
+    (TUNE, {"attention": "first"}),
+    (TUNE, {"attention": "full"}),
     (TUNE, {"normalise": "frame"}),
     (TUNE, {"seed": 34}),
     (TUNE, {"seed": 2**32 - 1}),
@@ -141,6 +144,12 @@ MOVES: list[tuple[Recipe, dict[str, Any]]] = [
     (SAMPLE, {"negative": "blurred"}),
     (SAMPLE, {"guidance": 7.5}),
     (SAMPLE, {"guidance": 1.0}),
+    (SAMPLE, {"guidance_from": 0.2}),
+    (SAMPLE, {"guidance_until": 0.8}),
+    (SAMPLE, {"strength": 0.8}),
+    (SAMPLE, {"reuse": 2}),
+    (SAMPLE, {"inverted": replace(INVERT, tuned=replace(TUNE, attention="full"))}),
+    (NOISE, {"strength": 0.8}),
     (SAMPLE, {"eta": 0.5}),
     (SAMPLE, {"start": "noise"}),
     (replace(SAMPLE, eta=0.5), {"seed": 1}),
@@ -187,6 +196,8 @@ STAYS: list[tuple[str, Recipe, dict[str, Any]]] = [
     ("nothing is trained: depth is not read", UNTUNED, {"normalise": "frame"}),
     ("nothing is random without eta", SAMPLE, {"seed": 1}),
     ("guidance 1 never looks at the negative", UNGUIDED, {"negative": "blurred"}),
+    ("guidance 1 has no interval", UNGUIDED, {"guidance_from": 0.2, "guidance_until": 0.8}),
+    ("nothing is trained: no choice of it", UNTUNED, {"train": "projections"}),
     ("noise has no inversion behind it", NOISE, {"inverted": replace(INVERT, refine=2)}),
     ("noise has no inversion prompt", NOISE, {"inverted": replace(INVERT, prompt="x")}),
     ("a gif has no such quality", replace(RENDER, suffix=".gif"), {"crf": 20}),
@@ -235,6 +246,17 @@ def test_what_acts_in_a_sample_is_kept() -> None:
 )
 def test_every_input_has_its_outputs_named(recipe: Recipe) -> None:
     assert all(recipe.reads[role] for role in recipe.inputs)
+
+
+def test_a_sample_from_midway_reads_the_way_that_its_inversion_took() -> None:
+    midway = replace(SAMPLE, strength=0.5)
+    assert midway.inverted.trajectory
+    assert midway.reads["inverted"] == ("trajectory",)
+    assert SAMPLE.reads["inverted"] == ("latents",)
+
+
+def test_a_sample_from_noised_frames_needs_no_inversion() -> None:
+    assert replace(NOISE, strength=0.5).inverted == NOISE.inverted
 
 
 def test_the_stream_of_the_clip_is_not_that_of_a_given_depth_video() -> None:
@@ -305,6 +327,10 @@ REFUSED: list[tuple[Recipe, dict[str, Any], str]] = [
     (SAMPLE, {"prompt": ""}, "prompt"),
     (SAMPLE, {"guidance": NAN}, "--guidance"),
     (SAMPLE, {"eta": 1.1}, "--eta"),
+    (SAMPLE, {"strength": 1.1}, "--strength"),
+    (SAMPLE, {"guidance_from": -0.1}, "--guidance-from"),
+    (SAMPLE, {"guidance_until": 1.1}, "--guidance-until"),
+    (SAMPLE, {"reuse": 0}, "--reuse"),
     (SAMPLE, {"seed": -1}, "--seed"),
     (NOISE, {"seed": 2**32 + 1}, "--seed"),
     (SAMPLE, {"blend": OTHER}, "blend"),

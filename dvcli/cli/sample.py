@@ -40,6 +40,15 @@ def sample(
     guidance: Annotated[
         float, typer.Option(help="How strictly the prompt is followed.")
     ] = Sample.guidance,
+    guidance_from: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the steps before guidance acts.")
+    ] = Sample.guidance_from,
+    guidance_until: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the steps after which it rests.")
+    ] = Sample.guidance_until,
+    strength: Annotated[
+        float, typer.Option(help="Share of the steps that are run; less stays nearer the clip.")
+    ] = Sample.strength,
     eta: Annotated[float, typer.Option(help="Fresh noise a step, 0 to 1.")] = Sample.eta,
     from_noise: Annotated[
         bool, typer.Option("--from-noise", help="Start from noise, not from the clip's latent.")
@@ -79,6 +88,9 @@ def sample(
             prompt=wish.prompt,
             negative=wish.negative,
             guidance=guidance,
+            guidance_from=guidance_from,
+            guidance_until=guidance_until,
+            strength=strength,
             eta=eta,
             start="noise" if from_noise else "inverted",
             seed=wish.seed,
@@ -99,9 +111,9 @@ def sample(
             session.show_plan(recipe)
         return
     session.warn_of_overflow(inverted.tuned.base.tokenizer, recipes)
-    if "invert" not in kept.recipes and not from_noise:
-        session.realise_input(inverted)
-        kept = remember(session, inverted, kept)
+    if not from_noise and kept.recipes.get("invert") != (used := recipes[0].inverted):
+        session.realise_input(used)
+        kept = remember(session, used, kept)
     for wish, recipe in zip(wishes, recipes, strict=True):
         path, key = deliver(session, recipe, to, run=kept, words=_named(wish))
         session.runs.add_sample(kept.name, recipe, key=key, path=str(path.resolve()))

@@ -190,16 +190,41 @@ def sample(
 
     With `eta > 0` fresh noise is drawn from `generator`, on the CPU.
     """
+    return sample_last(denoise, lambda k: x_T, schedule, 1.0, eta=eta, generator=generator)
+
+
+def sample_last(
+    denoise: Denoiser,
+    passed: Callable[[int], Clip],
+    schedule: Schedule,
+    strength: float,
+    *,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Clip]:
+    """The clip after each of the last `strength` of the schedule's steps, the last one clean.
+
+    `passed(k)` is the latent that a known clip has before step `k`, and `passed(len(schedule))`
+    that clip. Where the share falls inside a step, the step's result is mixed with what `passed`
+    has behind it, so that the outcome changes smoothly with `strength`. None are run at 0.
+    """
     if eta > 0 and generator is None:
         raise ValueError("eta > 0 draws noise and needs a generator")
-    x = in_full_precision(x_T)
-    for t, alpha_from, alpha_to in schedule:
+    share = strength * len(schedule)
+    first = len(schedule) - math.ceil(share)
+    part = share - math.floor(share)
+    if share == 0:
+        return
+    x = in_full_precision(passed(first))
+    for k, (t, alpha_from, alpha_to) in tuple(enumerate(schedule))[first:]:
         eps = denoise(x, t)
         if eta > 0:
             noise = torch.randn(x.shape, generator=generator).to(x)
             x = ddim_noise_step(x, eps, alpha_from, alpha_to, eta, noise)
         else:
             x = ddim_step(x, eps, alpha_from, alpha_to)
+        if k == first and part:
+            x = passed(k + 1).to(x).lerp(x, part)
         yield x
 
 
@@ -228,6 +253,33 @@ def guide(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
         return without + scale * (cond(x, t) - without)
 
     return guided
+
+
+def guide_within(
+    cond: Denoiser,
+    uncond: Denoiser,
+    scale: float,
+    schedule: Schedule,
+    *,
+    start: float,
+    until: float,
+) -> Denoiser:
+    """Guidance in the steps whose share of the way lies in `[start, until)`, elsewhere `cond`.
+
+    A step that the interval cuts has the part of `scale - 1` that lies inside. Over the whole way
+    it is `guide` itself. Source: Kynkäänniemi et al., Applying Guidance in a Limited Interval of
+    Noise Levels, 2024.
+    """
+    if (start, until) == (0, 1):
+        return guide(cond, uncond, scale)
+    steps = len(schedule)
+    inside = (min((k + 1) / steps, until) - max(k / steps, start) for k in range(steps))
+    shares = (min(max(part * steps, 0.0), 1.0) for part in inside)
+    guided = {
+        t: guide(cond, uncond, 1 + share * (scale - 1))
+        for t, share in zip(schedule.timesteps, shares, strict=True)
+    }
+    return lambda x, t: guided[t](x, t)
 
 
 def in_full_precision(x: Clip) -> Clip:

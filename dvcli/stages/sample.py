@@ -1,5 +1,8 @@
 """A new clip: DDIM from the inverted latent under an edited prompt, with guidance and depth."""
 
+import math
+from collections.abc import Callable
+
 import torch
 
 from dvcli.core import ddim, unet
@@ -19,14 +22,15 @@ def build(recipe: Sample, work: Work) -> None:
     base = recipe.inverted.tuned.base
     noise = torch.Generator().manual_seed(recipe.seed)
     clip = network.read_latents(work.inputs["tuned"], "latents", runtime)
-    if recipe.start == "noise":
-        x = torch.randn(clip.shape, generator=noise).to(clip.device)
-    else:
-        x = network.read_latents(work.inputs["inverted"], "latents", runtime)
     plan = network.schedule(base, recipe.inverted.steps, runtime)
+    passed = _passed(recipe, work, clip, plan, noise)
     denoise = _denoiser(recipe, work, clip, plan)
-    with runtime.progress.task("sample", recipe.inverted.steps) as task:
-        for step in ddim.sample(denoise, x, plan, eta=recipe.eta, generator=noise):
+    steps = ddim.sample_last(
+        denoise, passed, plan, recipe.strength, eta=recipe.eta, generator=noise
+    )
+    x = clip
+    with runtime.progress.task("sample", math.ceil(recipe.strength * len(plan))) as task:
+        for step in steps:
             x = step
             task.advance()
             runtime.stop.check(kept="the inversion is kept")
@@ -35,6 +39,27 @@ def build(recipe: Sample, work: Work) -> None:
     work.out.write("frames", lambda path: frame_file.save(path, frames.cpu().numpy()))
     count, height, width, _ = frames.shape
     work.out.info.update(frames=count, size=[width, height])
+
+
+def _passed(
+    recipe: Sample,
+    work: Work,
+    clip: torch.Tensor,
+    plan: ddim.Schedule,
+    generator: torch.Generator,
+) -> Callable[[int], torch.Tensor]:
+    """The clip's latent before each step: from the inversion, or the clip with so much noise."""
+    if recipe.midway:
+        way = network.read_latents(work.inputs["inverted"], "trajectory", work.runtime)
+        return lambda k: way[len(plan) - k]
+    if recipe.start == "inverted":
+        last = network.read_latents(work.inputs["inverted"], "latents", work.runtime)
+        return lambda k: last
+    noise = torch.randn(clip.shape, generator=generator).to(clip.device)
+    if recipe.strength == 1:
+        return lambda k: noise
+    alphas = (*plan.alphas, 1.0)
+    return lambda k: ddim.add_noise(clip, noise, alphas[k])
 
 
 def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedule) -> ddim.Denoiser:
@@ -54,4 +79,11 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
         blind = unet.bind(net, text, torch.zeros_like(depth), schedule=plan)
         return depth_map.fade_depth(seeing, blind, plan, recipe.controls.active)
 
-    return ddim.guide(under(words[0]), under(words[-1]), recipe.guidance)
+    return ddim.guide_within(
+        under(words[0]),
+        under(words[-1]),
+        recipe.guidance,
+        plan,
+        start=recipe.guidance_from,
+        until=recipe.guidance_until,
+    )
