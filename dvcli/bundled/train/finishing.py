@@ -101,6 +101,9 @@ def export(work: Path, place: Path) -> None:
             family.scheduler(),
             {"README.md": cards.pointer("the same family without depth")},
         )
+    shipping.export_judge(
+        place / "judge", loaded(judging.Verdict(), average_of(work / "judge", "judge"))
+    )
     shipping.export_clip(
         place / "tiny-clip",
         loaded(family.clip(words), average_of(work / "clip", "clip")),

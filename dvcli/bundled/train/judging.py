@@ -2,13 +2,15 @@
 
 It names place and style from the whole picture, each thing's colour from the picture under its
 mask, and each thing's shape from a crop without the mask (a judge that sees the mask reads the
-shape off the mask). It is never shipped and nothing but evaluation uses it.
+shape off the mask). Nothing but evaluation and the benchmark uses it.
 """
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, grid_sample
 
@@ -17,6 +19,7 @@ from dvcli.bundled.world.render import Pictures
 from dvcli.bundled.world.words import COLOURS, PLACES, SHAPES, STYLES
 
 _CROP = 32
+SHIPPED = Path(__file__).parent.parent / "judge" / "model.safetensors"
 
 
 class Verdict(nn.Module):
@@ -35,6 +38,13 @@ def _tower(channels: int, classes: int) -> nn.Sequential:
         layers += [nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU()]
         layers += [nn.Conv2d(b, b, 3, 1, 1), nn.BatchNorm2d(b), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * 96, classes))
+
+
+def shipped() -> Verdict:
+    """The judge that comes with dvid, ready to be asked."""
+    judge = Verdict()
+    judge.load_state_dict({name: part.float() for name, part in load_file(SHIPPED).items()})
+    return judge.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import save_file
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
@@ -149,6 +150,14 @@ def export_clip(place: Path, model: CLIPModel, words: CLIPTokenizer, extra: dict
     processor.save_pretrained(made)
     _name_processor(made, "CLIPImageProcessor")
     _finish(made, extra)
+    _exchange(made, place)
+
+
+def export_judge(place: Path, judge: nn.Module) -> None:
+    """The judge's weights at `place`, for `judging.shipped`."""
+    made = _fresh(place)
+    state = {name: part.contiguous() for name, part in _half(judge).state_dict().items()}
+    save_file(state, made / "model.safetensors")
     _exchange(made, place)
 
 

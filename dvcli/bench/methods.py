@@ -1,0 +1,124 @@
+"""What is compared: each method is a name and the recipe fields in which it leaves the defaults."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+from dvcli.errors import InputError, UsageError
+from dvcli.recipes import Controls, Invert, Sample, Scalar, Tune
+
+REFERENCE = "ours"
+BaseKind = Literal["depth", "plain"]
+Changes = Mapping[str, Scalar]
+Part = TypeVar("Part", Tune, Invert, Sample, Controls)
+
+# The fields that belong to the case and not to the method.
+GIVEN = {"frames", "depth", "base", "prompt", "tuned", "inverted", "blend", "controls", "dtype"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row of the table. `base` is the kind of checkpoint it needs: with depth or without."""
+
+    name: str
+    says: str
+    group: str = "own"
+    base: BaseKind = "depth"
+    tune: Changes = field(default_factory=dict)
+    scale: Changes = field(default_factory=dict)
+    invert: Changes = field(default_factory=dict)
+    sample: Changes = field(default_factory=dict)
+    controls: Changes = field(default_factory=dict)
+
+    def tuned(self, recipe: Tune) -> Tune:
+        """That tuning as this method does it; `scale` multiplies what the bench was asked for."""
+        scaled: dict[str, Scalar] = {}
+        for name, factor in self.scale.items():
+            value = getattr(recipe, name) * factor
+            scaled[name] = round(value) if isinstance(getattr(recipe, name), int) else value
+        return _changed(recipe, {**scaled, **self.tune})
+
+    def inverted(self, recipe: Invert) -> Invert:
+        """That inversion as this method does it."""
+        return _changed(recipe, self.invert)
+
+    def sampled(self, recipe: Sample) -> Sample:
+        """That sample as this method makes it."""
+        found = _changed(recipe, self.sample)
+        return replace(found, controls=_changed(found.controls, self.controls))
+
+
+def _changed(recipe: Part, changes: Changes) -> Part:
+    return replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def shipped() -> dict[str, Method]:
+    """Every method that comes with dvid, by name."""
+    return read(Path(__file__).with_name("methods.toml"))
+
+
+def read(path: Path) -> dict[str, Method]:
+    """The methods of a TOML file. Raises `InputError` that names the file and the entry."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read the methods in `{path}`: {error}") from None
+    return {name: _method(name, entry, path) for name, entry in table.items()}
+
+
+PARTS: dict[str, type] = {"tune": Tune, "invert": Invert, "sample": Sample, "controls": Controls}
+
+
+def _method(name: str, entry: object, path: Path) -> Method:
+    if not isinstance(entry, dict):
+        raise InputError(f"`{name}` in `{path}` is no table")
+    known = {f.name for f in fields(Method)} - {"name"}
+    for key in entry.keys() - known:
+        raise _unknown(key, known, f"`{name}` in `{path}`")
+    if not isinstance(entry.get("says"), str):
+        raise InputError(f"`{name}` in `{path}` does not say what it is", hint='says = "…"')
+    if entry.get("base", "depth") not in get_args(BaseKind):
+        raise InputError(f"`{name}.base` in `{path}` is neither depth nor plain")
+    for part, kind in PARTS.items():
+        allowed = {f.name for f in fields(kind)} - GIVEN
+        _check(entry.get(part, {}), allowed, f"`{name}.{part}` in `{path}`")
+    _check(entry.get("scale", {}), {"steps", "lr"}, f"`{name}.scale` in `{path}`")
+    return Method(name=name, **entry)
+
+
+def _check(changes: object, allowed: set[str], where: str) -> None:
+    if not isinstance(changes, dict):
+        raise InputError(f"{where} is no table")
+    for key, value in changes.items():
+        if key not in allowed:
+            raise _unknown(key, allowed, where)
+        if not isinstance(value, str | int | float | bool):
+            raise InputError(f"{where} has a `{key}` that is no plain value")
+
+
+def _unknown(key: str, known: set[str], where: str) -> InputError:
+    near = difflib.get_close_matches(key, known, n=1)
+    guess = f", did you mean `{near[0]}`?" if near else ""
+    return InputError(f"{where} has the unknown entry `{key}`{guess}")
+
+
+def chosen(names: list[str], known: Mapping[str, Method]) -> list[Method]:
+    """The methods of these names and groups (`all` is every one), the reference first."""
+    groups = {method.group for method in known.values()}
+    found: dict[str, Method] = {}
+    for name in [REFERENCE, *names]:
+        if name in known:
+            found[name] = known[name]
+        elif name in groups or name == "all":
+            found |= {m.name: m for m in known.values() if name in (m.group, "all")}
+        else:
+            near = difflib.get_close_matches(name, [*known, *groups, "all"], n=1)
+            guess = f", did you mean `{near[0]}`?" if near else ""
+            raise UsageError(
+                f"no method or group named `{name}`{guess}",
+                hint=f"groups: {', '.join(sorted(groups))}, all",
+            )
+    return list(found.values())

@@ -1,0 +1,58 @@
+"""The rows that are done, in one JSON-lines file: what makes a benchmark resumable at any row."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from dvcli.bench.trial import Row
+from dvcli.errors import InputError, StorageError
+from dvcli.recipes import Agreement, Eval, Likeness, Motion
+
+# A row measured by other versions of the metrics is measured again.
+MEASURED_BY = {kind.stage: kind.version for kind in (Eval, Motion, Agreement, Likeness)}
+
+
+class Results:
+    """The rows of a file by (case, method, edit); every new one is on disk when `add` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows = {(row.case, row.method, row.edit): row for row in _read(path)}
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows.values())
+
+    def get(self, case: str, method: str, edit: str, key: str) -> Row | None:
+        """The row of that very sample, if it is in the file."""
+        row = self._rows.get((case, method, edit))
+        return row if row is not None and row.key == key else None
+
+    def add(self, row: Row) -> None:
+        """Keep a row, in place of an older one of the same names."""
+        self._rows[row.case, row.method, row.edit] = row
+        line = json.dumps({**asdict(row), "measured_by": MEASURED_BY}, ensure_ascii=False)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot write `{self._path}`: {error.strerror}") from error
+
+
+def _read(path: Path) -> Iterator[Row]:
+    if not path.exists():
+        return
+    names = {field.name for field in fields(Row)}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            measured_by = entry.pop("measured_by")
+            row = Row(**{name: entry.pop(name) for name in names})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            if number == len(lines):  # a line that a killed process left half-written
+                return
+            raise InputError(f"line {number} of `{path}` is no row of a benchmark") from None
+        if measured_by == MEASURED_BY:
+            yield row
