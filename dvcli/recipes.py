@@ -275,6 +275,10 @@ class Invert:
         worded("the prompt", self.prompt)
 
     @property
+    def method(self) -> Method:
+        return self.tuned.method
+
+    @property
     def inputs(self) -> dict[str, "Recipe"]:
         depth = self.tuned.depth
         return {"tuned": self.tuned} if depth is None else {"tuned": self.tuned, "depth": depth}
@@ -344,7 +348,7 @@ class Sample:
 
     @property
     def method(self) -> Method:
-        return self.inverted.tuned.method
+        return self.inverted.method
 
     @property
     def random(self) -> bool:
@@ -415,7 +419,7 @@ class VideoModel:
 
 @dataclass(frozen=True, kw_only=True)
 class CogVideoX:
-    """A clip of CogVideoX, to compare with: uint8 RGB `[f H W 3]`, as many and as large as `frames`.
+    """A clip of CogVideoX, to compare with: uint8 RGB `[f H W 3]`, of `frames`' count and size.
 
     It starts from the clip under the noise of the last `strength` of its steps, or from noise and
     the text alone. The model works at `size` (width, height), and on `stride` frames for each step
@@ -455,7 +459,7 @@ class CogVideoX:
         within("--seed", self.seed, 0, LARGEST_SEED)
         if self.frames.frames is None or self.frames.size is None:
             raise UsageError("CogVideoX needs the number of frames and their size chosen")
-        within("the number of frames times --stride", self.count, 1, 512)
+        within("the number of frames at this --stride", self.count, 1, 512)
         if self.start == "noise":
             object.__setattr__(self, "strength", CogVideoX.strength)
         elif self.ran < 1:
@@ -503,15 +507,23 @@ class CogVideoX:
         return {**plain(self, without=without), **kept}
 
 
+# What has frames to be judged; of an inversion that is its reconstruction.
+Judged: TypeAlias = Sample | CogVideoX | Extract | Invert
+
+
+def shown(frames: Judged) -> tuple[str, ...]:
+    """The output of a stage that holds the frames to be judged."""
+    return ("reconstruction",) if isinstance(frames, Invert) else ("frames",)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Figures for one clip: frame consistency and, with a prompt, textual alignment."""
+    """Figures of one clip by CLIP: frame consistency and, with a prompt, textual alignment."""
 
     stage: ClassVar[str] = "eval"
     version: ClassVar[int] = 1
-    reads: ClassVar[Reads] = {"frames": ("frames",)}
 
-    frames: "Sample | CogVideoX | Extract"
+    frames: Judged
     clip_model: Digest
     prompt: str | None = None
 
@@ -523,12 +535,136 @@ class Eval:
         return {"frames": self.frames}
 
     @property
+    def reads(self) -> Reads:
+        return {"frames": shown(self.frames)}
+
+    @property
     def externals(self) -> dict[str, Digest]:
         return {"clip_model": self.clip_model}
 
     @property
     def params(self) -> Params:
         return plain(self, only=("prompt",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """Motion fidelity of a clip: how its optical flow agrees with that of the reference."""
+
+    stage: ClassVar[str] = "motion"
+    version: ClassVar[int] = 1
+
+    frames: Judged
+    reference: Judged
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"frames": self.frames, "reference": self.reference}
+
+    @property
+    def reads(self) -> Reads:
+        return {"frames": shown(self.frames), "reference": shown(self.reference)}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return {}
+
+    @property
+    def params(self) -> Params:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Depth agreement of a clip: depth estimated on it against the reference depth.
+
+    `invert` turns the estimator's map, in which far is large, as the reference's was turned.
+    """
+
+    stage: ClassVar[str] = "agreement"
+    version: ClassVar[int] = 1
+
+    frames: Judged
+    reference: Depth
+    estimator: Digest
+    invert: bool = False
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"frames": self.frames, "reference": self.reference}
+
+    @property
+    def reads(self) -> Reads:
+        return {"frames": shown(self.frames), "reference": ("disparity",)}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return {"estimator": self.estimator}
+
+    @property
+    def params(self) -> Params:
+        return plain(self, only=("invert",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """Likeness of a clip to the reference, pixel by pixel: PSNR, SSIM and GMSD."""
+
+    stage: ClassVar[str] = "likeness"
+    version: ClassVar[int] = 1
+
+    frames: Judged
+    reference: Judged
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"frames": self.frames, "reference": self.reference}
+
+    @property
+    def reads(self) -> Reads:
+        return {"frames": shown(self.frames), "reference": shown(self.reference)}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return {}
+
+    @property
+    def params(self) -> Params:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """PickScore of a clip: what people would choose for the prompt, by a CLIP taught by choices."""
+
+    stage: ClassVar[str] = "preference"
+    version: ClassVar[int] = 1
+
+    frames: Judged
+    pick_model: Digest
+    prompt: str
+
+    def __post_init__(self) -> None:
+        worded("the prompt", self.prompt)
+
+    @property
+    def inputs(self) -> dict[str, "Recipe"]:
+        return {"frames": self.frames}
+
+    @property
+    def reads(self) -> Reads:
+        return {"frames": shown(self.frames)}
+
+    @property
+    def externals(self) -> dict[str, Digest]:
+        return {"pick_model": self.pick_model}
+
+    @property
+    def params(self) -> Params:
+        return plain(self, only=("prompt",))
+
+
+Metric: TypeAlias = Eval | Motion | Agreement | Likeness | Preference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -579,10 +715,15 @@ class Render:
         return {"source": ("frames",)}
 
 
-Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | CogVideoX | Eval | Render
+Recipe: TypeAlias = Extract | Depth | Tune | Invert | Sample | CogVideoX | Metric | Render
 STAGES: dict[str, type[Recipe]] = {
     kind.stage: kind for kind in (Extract, Depth, Tune, Invert, Sample, CogVideoX, Eval, Render)
-}
+} | {kind.stage: kind for kind in (Motion, Agreement, Likeness, Preference)}
+
+
+def method_of(recipe: Recipe) -> Method | None:
+    """Which method made it; None for what every method begins with, and for figures."""
+    return recipe.method if isinstance(recipe, Tune | Invert | Sample | CogVideoX) else None
 
 
 def conditioning(tuned: Tune) -> dict[str, Scalar]:

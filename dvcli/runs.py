@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dvcli.errors import DvidError, MissingError, StorageError, UsageError
+from dvcli.errors import DvidError, InputError, MissingError, StorageError, UsageError
 from dvcli.recipe_json import Unfit, read, to_json
-from dvcli.recipes import Recipe, Sample
-from dvcli.store import disk
+from dvcli.recipes import CogVideoX, Recipe, Sample
+from dvcli.store import disk, places
 
 SCHEMA = 1
 _LONGEST = 80  # bytes of a name: with a suffix and `.json` it fits every file system
@@ -53,19 +53,20 @@ class Run:
 class Made:
     """A clip that was sampled in a run, and the file it went to."""
 
-    recipe: Sample
+    recipe: Sample | CogVideoX
     key: str
     path: str
 
 
 def state_dir() -> Path:
     """`$DVID_STATE_DIR`, else the user's state folder."""
-    named = os.environ.get("DVID_STATE_DIR")
-    if named:
-        return Path(named).expanduser().absolute()
-    import platformdirs
 
-    return platformdirs.user_state_path("dvid", appauthor=False)
+    def usual() -> Path:
+        import platformdirs
+
+        return platformdirs.user_state_path("dvid", appauthor=False)
+
+    return places.folder_of("DVID_STATE_DIR", "runs", usual)
 
 
 class Runs:
@@ -110,9 +111,14 @@ class Runs:
                 stored = run
             if not same_clip(stored, run):
                 stored = replace(run, name=name_for(run.name, self.names()))
-            saved = change(stored)
+            saved = self._last(change(stored))
             self.save(saved)
             return saved
+
+    def _last(self, run: Run) -> Run:
+        """The run, used later than every other, also where the clock was set back meanwhile."""
+        others = [other.updated for other in self.all() if other.name != run.name]
+        return replace(run, updated=max([run.updated, *(then + 1e-3 for then in others)]))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -180,7 +186,7 @@ class Runs:
         except OSError as refused:
             raise _unwritten(path, refused) from refused
 
-    def add_sample(self, name: str, recipe: Sample, *, key: str, path: str) -> None:
+    def add_sample(self, name: str, recipe: Sample | CogVideoX, *, key: str, path: str) -> None:
         """From now on that clip is among the samples of the run."""
         log = self._samples(name)
         line = json.dumps({"key": key, "path": path, "recipe": to_json(recipe)}) + "\n"
@@ -227,6 +233,21 @@ class Runs:
         except OSError as refused:
             raise _unwritten(self._path(new), refused) from refused
         return renamed
+
+    def adopt(self, run: Run) -> tuple[Run, bool]:
+        """The run of another machine as it is kept here, and whether it is new.
+
+        Where its name is taken by another run it gets the next free one.
+        """
+        with self._alone():
+            numbered = re.compile(re.escape(run.name) + r"(-\d+)?")
+            for other in self.all():
+                same = (other.recipes, other.keys) == (run.recipes, run.keys)
+                if same and numbered.fullmatch(other.name):
+                    return other, False
+            adopted = self._last(replace(run, name=name_for(run.name, self.names())))
+            self.save(adopted)
+            return adopted, True
 
     def name_for(self, clip: str, *, cwd: Path) -> str:
         """The name of the run of that clip made from there, else a new one after its stem.
@@ -338,6 +359,30 @@ class Runs:
         return self._path(name).with_name(f"{name}.samples.jsonl")
 
 
+def portable(run: Run, *, model: str | None) -> bytes:
+    """The run as a file for another machine: recipes and keys, no path of this one.
+
+    Of its clip the name stays; `model` is the base model as it is named everywhere, if it is.
+    """
+    clip = None if run.clip is None else Path(run.clip).name
+    return _encode(replace(run, cwd="", clip=clip, model=model, sources={}))
+
+
+def received(name: str, data: bytes, *, cwd: str) -> Run:
+    """The run that `portable` wrote on another machine, as one that was made from `cwd` just now.
+
+    Raises `InputError` for what is no such run.
+    """
+    try:
+        found = _decode(data, Path(f"{name}.json"))
+    except StorageError as unfit:
+        raise InputError(unfit.message, hint="`dvid cache export` writes them") from None
+    if not _fits(name):
+        raise InputError(f"{name[:80]!r} cannot be the name of a run")
+    clip = None if found.clip is None else Path(found.clip).name
+    return replace(found, cwd=cwd, clip=clip, sources={}, updated=time.time())
+
+
 def same_clip(one: Run, other: Run) -> bool:
     """Whether both runs are of one clip, by where it lies."""
     if one.clip is None or other.clip is None:
@@ -407,7 +452,7 @@ def _texts(found: Any) -> dict[str, str]:
 
 
 def _made(found: Any) -> Made:
-    recipe = read(Sample, found["recipe"], "the recipe")
+    recipe = read(Sample | CogVideoX, found["recipe"], "the recipe")
     return Made(
         recipe=recipe, key=read(str, found["key"], "key"), path=read(str, found["path"], "path")
     )

@@ -9,7 +9,8 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 from dvcli.errors import Interrupted, MissingError
 
 Attention = Literal["auto", "sdpa", "xformers"]
-GradCheckpointing = Literal["auto", "on", "off"]
+GradCheckpointing = Literal["auto", "off", "feed-forward", "blocks", "on"]
+Memory = Literal["auto", "low"]
 
 
 @runtime_checkable
@@ -93,6 +94,9 @@ class Runtime:
     `locate` maps the content digest of an external input (the source clip, a component folder of
     a checkpoint, a user's depth video) to its present path and raises `MissingError`.
     `checkpoint_seconds` is the most work that a killed tuning loses.
+    `checkpoint_grad` is how much of the network a tuning step computes twice to save memory.
+    `memory` at `low` takes every way to need less of it, whatever is free.
+    `compile` lets torch compile the network, which takes minutes before the first step.
     `memory_limit`, in bytes, stands in for what the device has free, for the check before work.
     `frame_chunk` is how many frames pass through the VAE, the depth estimator or CLIP at once.
     """
@@ -100,6 +104,8 @@ class Runtime:
     device: str = "cpu"
     attention: Attention = "auto"
     checkpoint_grad: GradCheckpointing = "auto"
+    memory: Memory = "auto"
+    compile: bool = False
     checkpoint_seconds: float = 60.0
     frame_chunk: int = 4
     memory_limit: int | None = None

@@ -37,9 +37,13 @@ def styles_path() -> Path:
 
 def load_styles() -> dict[str, Style]:
     """Every style by name; the user's file adds to those that ship and may replace them."""
-    shipped = _read(Path(__file__).with_name("styles.toml"), origin=None)
     own = styles_path()
-    return shipped | (_read(own, origin=own) if own.exists() else {})
+    return shipped_styles() | (_read(own, origin=own) if own.exists() else {})
+
+
+def shipped_styles() -> dict[str, Style]:
+    """The styles that ship, by name."""
+    return _read(Path(__file__).with_name("styles.toml"), origin=None)
 
 
 def find_style(name: str) -> Style:
@@ -56,24 +60,33 @@ def find_style(name: str) -> Style:
 
 def _read(path: Path, *, origin: Path | None) -> dict[str, Style]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raw = path.read_bytes()
+        table = tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"the styles file `{path}` is not UTF-8 text at line {line}") from error
+    except RecursionError:
+        raise InputError(f"the styles file `{path}` is nested too deep") from None
+    except (OSError, ValueError) as error:  # a number of thousands of digits is a ValueError
         raise InputError(f"the styles file `{path}` cannot be read: {error}") from error
     return {name: _style(name, words, path, origin) for name, words in table.items()}
 
 
 def _style(name: str, words: object, path: Path, origin: Path | None) -> Style:
+    shown = name[:60]  # a key of a broken file may be all of its text
     if not isinstance(words, Mapping):
         raise InputError(
-            f"`{name}` in `{path}` is no table", hint=f'write [{name}] and prompt = "…" under it'
+            f"`{shown}` in `{path}` is no table", hint=f'write [{shown}] and prompt = "…" under it'
         )
     for key, value in words.items():
         if key not in FIELDS:
-            raise InputError(f"`{name}.{key}` in `{path}` is unknown", hint="prompt or negative")
+            raise InputError(
+                f"`{shown}.{key[:60]}` in `{path}` is unknown", hint="prompt or negative"
+            )
         if not isinstance(value, str):
-            raise InputError(f"`{name}.{key}` in `{path}` is not text")
+            raise InputError(f"`{shown}.{key[:60]}` in `{path}` is not text")
     if not str(words.get("prompt", "")).strip():
-        raise InputError(f"`{name}` in `{path}` has no prompt words")
+        raise InputError(f"`{shown}` in `{path}` has no prompt words")
     return Style(
         name=name, prompt=words["prompt"], negative=words.get("negative", ""), origin=origin
     )

@@ -232,6 +232,106 @@ def write_clip(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_cogvideox(
+    folder: Path, *, seed: int = 0, sampler: str = "CogVideoXDDIMScheduler", pairs: bool = False
+) -> Path:
+    """A `CogVideoXPipeline` folder: 9 frames of 48×32, text of 16 tokens.
+
+    With `pairs` the transformer takes latent frames two at a time, as CogVideoX 1.5 does.
+    """
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+    from transformers import T5Config, T5EncoderModel
+
+    vocabulary = write_t5_tokenizer(folder / "tokenizer")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        CogVideoXTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,  # the positions in time and space share 32 = 8 + 24
+            in_channels=4,
+            out_channels=4,
+            time_embed_dim=8,
+            text_embed_dim=32,
+            num_layers=1,
+            sample_width=6,
+            sample_height=4,
+            sample_frames=9,
+            patch_size=2,
+            patch_size_t=2 if pairs else None,
+            use_rotary_positional_embeddings=pairs,
+            temporal_compression_ratio=4,
+            max_text_seq_length=16,
+        ).save_pretrained(folder / "transformer")
+        vae = AutoencoderKLCogVideoX(
+            down_block_types=("CogVideoXDownBlock3D",) * 4,
+            up_block_types=("CogVideoXUpBlock3D",) * 4,
+            block_out_channels=(8, 8, 8, 8),
+            latent_channels=4,
+            layers_per_block=1,
+            norm_num_groups=2,
+            temporal_compression_ratio=4,
+            sample_height=96,  # a tile is half of it, and no smaller one goes through the VAE
+            sample_width=96,
+        )
+        spread(vae.encoder.conv_out.conv, 4)
+        spread(vae.decoder.conv_out.conv, 2)
+        vae.save_pretrained(folder / "vae")
+        T5EncoderModel(
+            T5Config(
+                vocab_size=vocabulary,
+                d_model=32,
+                d_kv=16,
+                d_ff=64,
+                num_layers=2,
+                num_heads=2,
+                feed_forward_proj="gated-gelu",
+                initializer_factor=2.0,
+            )
+        ).save_pretrained(folder / "text_encoder")
+    write_json(
+        folder / "scheduler" / "scheduler_config.json",
+        {
+            "_class_name": sampler,
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "clip_sample": False,
+            "num_train_timesteps": 1000,
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": True,
+            "set_alpha_to_one": True,
+            "snr_shift_scale": 3.0,
+            "steps_offset": 0,
+            "timestep_spacing": "trailing",
+        },
+    )
+    write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "CogVideoXPipeline",
+            "_diffusers_version": "0.30.0.dev0",
+            "scheduler": ["diffusers", sampler],
+            "text_encoder": ["transformers", "T5EncoderModel"],
+            "tokenizer": ["transformers", "T5Tokenizer"],
+            "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
+            "vae": ["diffusers", "AutoencoderKLCogVideoX"],
+        },
+    )
+    return folder
+
+
+def write_t5_tokenizer(folder: Path) -> int:
+    """A T5 tokenizer of single letters and `WORDS`; its vocabulary's size."""
+    from transformers import T5Tokenizer
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *letters]
+    vocabulary = [(piece, -8.0) for piece in pieces]
+    vocabulary += [(f"▁{word}", -2.0) for word in dict.fromkeys(WORDS.split()) if len(word) > 1]
+    T5Tokenizer(vocab=vocabulary, extra_ids=0).save_pretrained(folder)
+    return len(vocabulary)
+
+
 def write_tokenizer(folder: Path, *, pad: str = "!") -> int:
     """A CLIP tokenizer that can encode any text; its vocabulary's size, the last id being the end.
 

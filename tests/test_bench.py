@@ -331,6 +331,8 @@ def test_the_bench_runs_resumes_and_says_the_same_again(dvid: Dvid) -> None:
     assert again.lines == first.lines
     assert Path("b/results.jsonl").read_text() == done
     assert "## Edits of colours" in Path("b/table.md").read_text()
+    page = Path("b/index.html").read_text()
+    assert all(name in page for name in ("source", "depth", "ours", "blind"))
 
 
 @pytest.mark.parametrize(

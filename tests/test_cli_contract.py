@@ -167,7 +167,9 @@ def test_eval_prints_a_line_a_clip_and_the_source_first(
     assert table[0][0] == "clip"
     assert [row[0] for row in table[1:]] == [
         "bikes (source)",
+        "bikes (reconstruction)",
         *[str(Path(path).resolve()) for path in sampled],
+        f"mean of {len(sampled)}",
     ]
     assert all(-100 <= float(cell) <= 100 for row in table[1:] for cell in row[1:4])
     again = [json.loads(line) for line in dvid("eval", "--clip-model", judge, "--json").lines]

@@ -9,7 +9,6 @@ from PIL import Image
 from program import Dvid
 
 from dvcli.cli import demo
-from dvcli.report.page import Card, Section, page
 from dvcli.report.sheet import Row, contact_sheet, decoded
 from dvcli.video.write import write
 
@@ -31,10 +30,11 @@ def told(
 def test_the_page_shows_every_wish_and_needs_no_network(told: tuple[str, list[str]]) -> None:
     text, _ = told
     wishes = [wish for _, wishes in demo.STORY.values() for wish in wishes]
-    assert len(re.findall(r'src="data:image/webp;base64,', text)) == 3 + len(wishes)
+    assert len(re.findall(r'<figure class="card', text)) == 3 + len(wishes)
     assert all(f"<b>{wish.title}</b>" in text for wish in wishes)
-    assert not re.search(r'(?:src|href)="(?!data:)', text)
-    assert "http" not in text
+    assert not re.search(r'(?:src|href)="', text)
+    assert "http:" not in text
+    assert "https:" not in text
 
 
 def test_the_sheet_has_a_row_for_input_depth_reconstruction_and_each_edit(
@@ -63,15 +63,6 @@ def test_a_file_of_somebody_elses_is_not_replaced(dvid: Dvid, base: Path, name: 
     said = dvid("demo", "--model", base, "-o", "shown", code=2)
     assert "exists and is a different file" in said.err
     assert Path("shown", name).read_text() == "mine"
-
-
-def test_text_on_the_page_cannot_become_markup(tmp_path: Path) -> None:
-    clip = tmp_path / "x.webp"
-    write(clip, np.zeros((2, 8, 8, 3), np.uint8), fps=8, metadata=None)
-    card = Card(title='"><script>x</script>', webp=clip, facts={"a": "<b>"}, commands=["a <b"])
-    text = page("<t>", "<s>", [Section(heading="<h>", sentence="<p2>", cards=[card])])
-    assert "<script>" not in text
-    assert not re.search(r"<(t|s|h|p2)>", text)
 
 
 def test_a_sheet_shows_each_frame_of_each_row_in_its_place(tmp_path: Path) -> None:

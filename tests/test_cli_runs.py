@@ -268,7 +268,7 @@ def test_a_name_that_would_break_the_line_is_escaped(
     dvid("extract", clip, *TINY)
     (line,) = dvid("runs").lines
     assert line.endswith("a\\tb\\nc.mp4")
-    assert len(line.split("\t")) == 4
+    assert len(line.split("\t")) == 5
 
 
 def test_an_empty_clip_name_is_not_the_working_directory(dvid: Dvid, base: Path) -> None:

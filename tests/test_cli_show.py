@@ -293,7 +293,8 @@ def test_nothing_in_a_strangers_prompt_acts_in_the_figures(
 ) -> None:
     import io
 
-    from dvcli.cli import evaluate
+    from dvcli.cli import scores
+    from dvcli.cli.judged import Row
 
     path = Path(dvid("sample", "-p", "a fox\x1b[31m [/x]\u202e").lines[0])
     if not terminal:
@@ -305,9 +306,9 @@ def test_nothing_in_a_strangers_prompt_acts_in_the_figures(
     class Screen(io.StringIO):
         stdout = property(lambda self: self)
 
-    row = evaluate.Row(name="[/b]\x1b.mp4", source=Extract(clip="0" * 64), prompt="[/x]\x1b[31m")
+    row = Row(name="[/b]\x1b.mp4", frames=Extract(clip="0" * 64), prompt="[/x]\x1b[31m")
     screen = Screen()
-    evaluate._show(screen, [(row, {})])  # type: ignore[arg-type]
+    scores.draw(screen, [row], [], [{}], (1, {}))  # type: ignore[arg-type]
     assert "\x1b" not in screen.getvalue()
     assert "[/x]" in screen.getvalue()
 

@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from dvcli.core.memory import decoding_bytes, sampling_bytes, tuning_bytes
+from dvcli.core.recomputing import LEVELS, Level
 from dvcli.core.unet import inflate, trainable
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +65,7 @@ def tuning(
     frames: int = 4,
     side: int = 16,
     dtype: torch.dtype = torch.float32,
-    checkpointed: bool = False,
+    level: Level = "none",
 ) -> int:
     return tuning_bytes(
         unet,
@@ -72,14 +73,14 @@ def tuning(
         size=(4, side, side),
         tokens=8,
         dtype=dtype,
-        checkpointed=checkpointed,
+        level=level,
     )
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("checkpointed", [True, False])
+@pytest.mark.parametrize("level", LEVELS)
 def test_the_estimate_for_tuning_is_within_15_percent_of_the_memory_a_process_takes(
-    checkpointed: bool,
+    level: Level,
 ) -> None:
     measure = SHAPE + textwrap.dedent(
         rf"""
@@ -88,12 +89,13 @@ def test_the_estimate_for_tuning_is_within_15_percent_of_the_memory_a_process_ta
         torch.set_num_threads(1)
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from dvcli.core.ddim import schedule
-        from dvcli.core.tuning import checkpoint_gradients, train
+        from dvcli.core.recomputing import checkpoint_gradients
+        from dvcli.core.tuning import train
         from dvcli.core.unet import inflate
 
         def run(side):
             unet = inflate(UNet2DConditionModel(**shape).eval(), torch.Generator())
-            checkpoint_gradients(unet, {checkpointed})
+            checkpoint_gradients(unet, "{level}")
             for _ in train(
                 unet, torch.zeros(4, 4, side, side), torch.zeros(4, 1, side, side),
                 torch.zeros(8, 32), schedule({{}}, 1), steps=1, lr=1e-5, weight_decay=0.0,
@@ -127,14 +129,14 @@ def test_the_estimate_for_tuning_is_within_15_percent_of_the_memory_a_process_ta
         size=(4, 32, 32),
         tokens=8,
         dtype=torch.float32,
-        checkpointed=checkpointed,
+        level=level,
     )
     assert estimate == pytest.approx(measured, rel=0.15)
 
 
 def test_checkpointing_takes_less_memory() -> None:
     unet = shaped()
-    assert tuning(unet, checkpointed=True) < 0.7 * tuning(unet, checkpointed=False)
+    assert tuning(unet, level="all") < 0.7 * tuning(unet, level="none")
 
 
 def test_more_frames_and_larger_ones_take_more_memory() -> None:
@@ -168,7 +170,7 @@ def test_sampling_takes_less_than_tuning() -> None:
 def test_an_estimate_leaves_the_network_as_it_was() -> None:
     unet = shaped()
     wanted = {name for name, p in unet.named_parameters() if p.requires_grad}
-    tuning(unet, checkpointed=True)
+    tuning(unet, level="all")
     assert not unet.is_gradient_checkpointing
     assert {name for name, p in unet.named_parameters() if p.requires_grad} == wanted
     assert all(p.is_meta and p.grad is None for p in unet.parameters())

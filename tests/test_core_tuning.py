@@ -12,7 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from dvcli.core.ddim import Prediction, add_noise, schedule
-from dvcli.core.tuning import Step, Torn, checkpoint_gradients, gradients, loss, seed_of, train
+from dvcli.core.optimising import gradients
+from dvcli.core.recomputing import LEVELS, Level, checkpoint_gradients, checkpointed
+from dvcli.core.tuning import Step, Torn, loss, seed_of, train
 from dvcli.core.unet import deltas, inflate, predict, trainable, video_blocks
 from dvcli.errors import InputError
 from dvcli.recipes import TemporalTarget
@@ -157,10 +159,10 @@ def test_one_frame_has_no_temporal_loss(target: TemporalTarget) -> None:
     assert torch.equal(parts.total, parts.denoising)
 
 
-@pytest.mark.parametrize("checkpointed", [True, False])
-def test_the_first_step_has_gradient_in_every_query_and_temporal_output(checkpointed: bool) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_first_step_has_gradient_in_every_query_and_temporal_output(level: Level) -> None:
     unet = inflated()
-    checkpoint_gradients(unet, checkpointed)
+    checkpoint_gradients(unet, level)
     tuning = train(unet, LATENTS, DEPTH, TEXT, PLAN, **(KNOBS | {"steps": 2}))
     next(tuning)
     # Behind an output projection of zeros the other temporal tensors have none yet.
@@ -170,12 +172,12 @@ def test_the_first_step_has_gradient_in_every_query_and_temporal_output(checkpoi
     assert any(name.startswith("down_blocks.0") for name in expected)
 
 
-@pytest.mark.parametrize("checkpointed", [True, False])
+@pytest.mark.parametrize("level", LEVELS)
 def test_by_the_second_step_every_trainable_tensor_has_had_gradient_and_changed_and_no_frozen_one(
-    checkpointed: bool,
+    level: Level,
 ) -> None:
     unet = inflated()
-    checkpoint_gradients(unet, checkpointed)
+    checkpoint_gradients(unet, level)
     before = values(unet)
     had: set[str] = set()
     for _ in train(unet, LATENTS, DEPTH, TEXT, PLAN, **(KNOBS | {"steps": 2, "weight_decay": 0.0})):
@@ -185,7 +187,7 @@ def test_by_the_second_step_every_trainable_tensor_has_had_gradient_and_changed_
 
 def test_one_step_reaches_every_trainable_tensor_once_temporal_outputs_are_not_zero() -> None:
     unet = inflated()
-    checkpoint_gradients(unet, True)
+    checkpoint_gradients(unet, "all")
     for _, block in video_blocks(unet):
         torch.nn.init.normal_(block.attn_temp.to_out.weight, std=0.1)
     before = values(unet)
@@ -196,14 +198,15 @@ def test_one_step_reaches_every_trainable_tensor_once_temporal_outputs_are_not_z
 
 def test_checkpointing_gradients_changes_no_gradient() -> None:
     found = []
-    for on in (True, False):
+    for level in LEVELS:
         unet = inflated()
         parameters = trainable(unet)
-        checkpoint_gradients(unet, on)
-        assert unet.is_gradient_checkpointing is on
+        checkpoint_gradients(unet, level)
+        assert checkpointed(unet) == level
         predict(unet, LATENTS, 7, TEXT, DEPTH).square().mean().backward()
         found.append({n: p.grad for n, p in parameters.items()})
-    assert all(torch.equal(found[0][name], grad) for name, grad in found[1].items())  # type: ignore[arg-type]
+    for other in found[1:]:
+        assert all(torch.equal(found[0][n], grad) for n, grad in other.items())  # type: ignore[arg-type]
 
 
 def test_tuning_lowers_the_loss_at_the_very_same_draws() -> None:
@@ -223,11 +226,11 @@ def test_a_step_reports_its_parts() -> None:
 
 
 @pytest.mark.parametrize("at", [1, 3])
-@pytest.mark.parametrize("checkpointed", [True, False])
-def test_resuming_gives_the_same_deltas_bit_for_bit(at: int, checkpointed: bool) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_resuming_gives_the_same_deltas_bit_for_bit(at: int, level: Level) -> None:
     whole, first, second = inflated(), inflated(), inflated(seed=99)
     for unet in (whole, first, second):
-        checkpoint_gradients(unet, checkpointed)
+        checkpoint_gradients(unet, level)
     expected = tune(whole, 5)[-1].state()
     stored = save(tune(first, at)[-1].state())
     torch.manual_seed(12345)
@@ -314,7 +317,7 @@ def test_the_global_generator_decides_nothing_and_is_not_touched() -> None:
         unet = inflated()
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        checkpoint_gradients(unet, True)
+        checkpoint_gradients(unet, "all")
         tune(unet, 2)
         assert torch.equal(torch.get_rng_state(), before)
         runs.append(deltas(unet))
@@ -402,9 +405,10 @@ def test_fp16_gradients_too_small_for_fp16_still_arrive() -> None:
 
         def small(unet: UNet2DConditionModel = unet) -> Any:
             output = predict(unet, LATENTS, 7, TEXT, DEPTH) * 3e-3
-            return loss(output, LATENTS, 0 * LATENTS, 0.5, "epsilon", **LIGHT)
+            return loss(output, LATENTS, 0 * LATENTS, 0.5, "epsilon", **LIGHT).total
 
-        norms.append(gradients(small, unet, parameters, 1e9, 1)[1])
+        half = unet.conv_in.weight.dtype == torch.float16
+        norms.append(float(gradients(small, parameters, 1e9, half=half)))
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
 
 
@@ -414,8 +418,8 @@ def test_fp16_gradients_too_large_for_the_first_scale_still_arrive() -> None:
 
     def huge() -> Any:
         output = predict(unet, LATENTS, 7, TEXT, DEPTH) * 30
-        return loss(output, LATENTS, 0 * LATENTS, 0.5, "epsilon", **LIGHT)
+        return loss(output, LATENTS, 0 * LATENTS, 0.5, "epsilon", **LIGHT).total
 
-    _, norm = gradients(huge, unet, parameters, 1e9, 1)
+    norm = float(gradients(huge, parameters, 1e9, half=True))
     assert math.isfinite(norm)
     assert norm > 1

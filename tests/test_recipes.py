@@ -13,16 +13,23 @@ from dvcli.errors import UsageError
 from dvcli.recipe_json import to_json
 from dvcli.recipes import (
     STAGES,
+    Agreement,
     Base,
+    CogVideoX,
     Controls,
     Depth,
     Eval,
     Extract,
     Invert,
+    Likeness,
+    Motion,
+    Preference,
     Recipe,
     Render,
     Sample,
     Tune,
+    VideoModel,
+    method_of,
 )
 from dvcli.store.keys import key_of, preimage
 
@@ -60,7 +67,21 @@ SAMPLE = Sample(inverted=INVERT, prompt="a tigress with her cubs")
 UNGUIDED = replace(SAMPLE, guidance=1)
 NOISE = replace(SAMPLE, start="noise")
 BLENDED = replace(SAMPLE, controls=Controls(blend=0.5), blend=OTHER)
+VIDEO_MODEL = VideoModel(
+    transformer=digest("transformer"),
+    vae=digest("video vae"),
+    text_encoder=digest("t5"),
+    tokenizer=digest("pieces"),
+    scheduler=digest("sampler"),
+)
+COGVIDEOX = CogVideoX(frames=EXTRACT, model=VIDEO_MODEL, prompt="a tigress with her cubs", stride=6)
+TEXT_ONLY = replace(COGVIDEOX, start="noise")
 EVAL = Eval(frames=SAMPLE, clip_model=digest("clip model"), prompt="a tigress")
+MOTION = Motion(frames=SAMPLE, reference=EXTRACT)
+AGREEMENT = Agreement(frames=SAMPLE, reference=DEPTH, estimator=digest("estimator"))
+LIKENESS = Likeness(frames=INVERT, reference=EXTRACT)
+PREFERENCE = Preference(frames=SAMPLE, pick_model=digest("pick model"), prompt="a tigress")
+METRICS: list[Recipe] = [EVAL, MOTION, AGREEMENT, LIKENESS, PREFERENCE]
 RENDER = Render(source=SAMPLE)
 
 NFC, NFD = unicodedata.normalize("NFC", "é가"), unicodedata.normalize("NFD", "é가")
@@ -71,10 +92,15 @@ GOLDEN = {
     "tune": (1, "efd17f960c1eaedc99f340e313b3026768fbb6fed212b436a148dbc8f641b985"),
     "invert": (1, "b427a90b7d586ec1bec8534f0c2f2e0c4225fb3d22392532e196fd61567608b0"),
     "sample": (1, "05b0cdc6cfafe57ffd1c1533376a3fe536b6c588ca346e600eb0486be3480092"),
+    "cogvideox": (1, "4dfecc0c207a5d8416fe54536fe83842735df773db9d57418b11a3ccb85ee026"),
     "eval": (1, "d392c1f4728284eb05e31ac881eb215d8d44e6e78516ce6bf341be9f5ac02a05"),
+    "motion": (1, "84510846854be8d0c80025203fa2c1f066cd639afe9d1055695d20fac8cf5c2e"),
+    "agreement": (1, "a090875f78dd2df92fa50451fd6e0b38e06a2e27d40aa4833f432ce5b6556091"),
+    "likeness": (1, "98be53bc34d737f1a3d9e2abb49a3cc204ac59ae55ae6122e88b21f8ac6393ce"),
+    "preference": (1, "cbb6638b8aef01ca2ae8236ab749766e5d5707b10fc894a0cc2e1e769b91124e"),
     "render": (1, "5d0311a6865f81bbb39213b9e651ddee6fd2a209bfe45af8bd507cb441a017bf"),
 }
-ONE_EACH: list[Recipe] = [EXTRACT, DEPTH, TUNE, INVERT, SAMPLE, EVAL, RENDER]
+ONE_EACH: list[Recipe] = [EXTRACT, DEPTH, TUNE, INVERT, SAMPLE, COGVIDEOX, *METRICS, RENDER]
 
 
 @pytest.mark.parametrize("recipe", ONE_EACH, ids=lambda recipe: recipe.stage)
@@ -166,11 +192,44 @@ MOVES: list[tuple[Recipe, dict[str, Any]]] = [
         (SAMPLE, {"controls": Controls(**{control: 0.5})})
         for control in ("gain", "bias", "gamma", "near", "far", "smooth", "active")
     ),
+    (COGVIDEOX, {"frames": replace(EXTRACT, start=0.5)}),
+    (COGVIDEOX, {"prompt": "a tigress"}),
+    (COGVIDEOX, {"negative": "blurred"}),
+    (COGVIDEOX, {"guidance": 7.5}),
+    (COGVIDEOX, {"guidance": 1.0}),
+    (COGVIDEOX, {"steps": 20}),
+    (COGVIDEOX, {"strength": 0.5}),
+    (COGVIDEOX, {"start": "noise"}),
+    (COGVIDEOX, {"size": (480, 720)}),
+    (COGVIDEOX, {"stride": 5}),
+    (COGVIDEOX, {"tiling": True}),
+    (COGVIDEOX, {"seed": 1}),
+    (COGVIDEOX, {"dtype": "bf16"}),
+    *(
+        (COGVIDEOX, {"model": replace(VIDEO_MODEL, **{part.name: digest("other")})})
+        for part in fields(VideoModel)
+    ),
+    (TEXT_ONLY, {"frames": replace(EXTRACT, frames=9)}),
+    (TEXT_ONLY, {"frames": replace(EXTRACT, size=(512, 256))}),
+    (TEXT_ONLY, {"seed": 1}),
     (EVAL, {"frames": EXTRACT}),
+    (EVAL, {"frames": COGVIDEOX}),
     (EVAL, {"frames": NOISE}),
     (EVAL, {"clip_model": digest("another model")}),
     (EVAL, {"prompt": None}),
     (EVAL, {"prompt": "a bear"}),
+    (MOTION, {"frames": NOISE}),
+    (MOTION, {"frames": INVERT}),
+    (MOTION, {"reference": replace(EXTRACT, frames=9)}),
+    (AGREEMENT, {"frames": NOISE}),
+    (AGREEMENT, {"reference": replace(DEPTH, invert=True)}),
+    (AGREEMENT, {"estimator": digest("another estimator")}),
+    (AGREEMENT, {"invert": True}),
+    (LIKENESS, {"frames": SAMPLE}),
+    (LIKENESS, {"reference": replace(EXTRACT, frames=9)}),
+    (PREFERENCE, {"frames": NOISE}),
+    (PREFERENCE, {"pick_model": digest("another model")}),
+    (PREFERENCE, {"prompt": "a bear"}),
     (RENDER, {"source": NOISE}),
     (RENDER, {"suffix": ".gif"}),
     (RENDER, {"fps": 12.0}),
@@ -200,6 +259,9 @@ STAYS: list[tuple[str, Recipe, dict[str, Any]]] = [
     ("nothing is trained: no choice of it", UNTUNED, {"train": "projections"}),
     ("noise has no inversion behind it", NOISE, {"inverted": replace(INVERT, refine=2)}),
     ("noise has no inversion prompt", NOISE, {"inverted": replace(INVERT, prompt="x")}),
+    ("text alone sees no clip", TEXT_ONLY, {"frames": replace(EXTRACT, start=0.5)}),
+    ("text alone has no share of steps", TEXT_ONLY, {"strength": 0.5}),
+    ("guidance 1 is no guidance", replace(COGVIDEOX, guidance=1), {"negative": "blurred"}),
     ("a gif has no such quality", replace(RENDER, suffix=".gif"), {"crf": 20}),
     ("an animated png has no such quality", replace(RENDER, suffix=".apng"), {"crf": 20}),
     ("a webp has no such quality", replace(RENDER, suffix=".webp"), {"crf": 20}),
@@ -294,6 +356,27 @@ def test_what_is_random_says_so() -> None:
     assert replace(SAMPLE, eta=0.1).random
 
 
+@pytest.mark.parametrize(
+    ("recipe", "method"),
+    [
+        (EXTRACT, None),
+        (DEPTH, None),
+        (TUNE, "dvid"),
+        (LOOSE, "dvid"),
+        (BLIND, "no-depth"),
+        (replace(BLIND, temporal_weight=0), "tune-a-video"),
+        (UNTUNED, "untuned"),
+        (replace(UNTUNED, depth=None), "untuned"),
+        (INVERT, "dvid"),
+        (SAMPLE, "dvid"),
+        (COGVIDEOX, "cogvideox"),
+        (EVAL, None),
+    ],
+)
+def test_a_recipe_knows_its_method(recipe: Recipe, method: str | None) -> None:
+    assert method_of(recipe) == method
+
+
 def test_every_external_input_is_named_by_a_digest() -> None:
     for recipe in ONE_EACH:
         assert all(len(found) == 64 for found in recipe.externals.values())
@@ -336,6 +419,19 @@ REFUSED: list[tuple[Recipe, dict[str, Any], str]] = [
     (SAMPLE, {"blend": OTHER}, "blend"),
     (SAMPLE, {"controls": Controls(blend=0.5)}, "blend"),
     (Sample(inverted=Invert(tuned=BLIND), prompt="x"), {"controls": Controls(gain=2)}, "no depth"),
+    (COGVIDEOX, {"prompt": " "}, "prompt"),
+    (COGVIDEOX, {"guidance": 0.5}, "--guidance"),
+    (COGVIDEOX, {"guidance": NAN}, "--guidance"),
+    (COGVIDEOX, {"steps": 0}, "--steps"),
+    (COGVIDEOX, {"strength": NAN}, "--strength"),
+    (COGVIDEOX, {"strength": 0.01}, "not one step"),
+    (COGVIDEOX, {"size": (4, 480)}, "width"),
+    (COGVIDEOX, {"size": (720, 9000)}, "height"),
+    (COGVIDEOX, {"stride": 0}, "--stride"),
+    (COGVIDEOX, {"stride": 100}, "at this --stride is 701"),
+    (COGVIDEOX, {"seed": 2**32}, "--seed"),
+    (COGVIDEOX, {"frames": replace(EXTRACT, frames=None)}, "chosen"),
+    (COGVIDEOX, {"frames": replace(EXTRACT, size=None)}, "chosen"),
     (RENDER, {"fps": 0.0}, "--fps"),
     (RENDER, {"crf": 52}, "--crf"),
 ]

@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dvcli import stages
+from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MissingError, ResourceError
 from dvcli.models import load
-from dvcli.recipes import Base, Depth, DType, Extract, Recipe
+from dvcli.recipes import Base, Depth, DType, Extract, Recipe, Tune
 from dvcli.runtime import Runtime
 from dvcli.stages import Work, attention, depth, network, preflight
 from dvcli.store import Artifact, Store
@@ -30,6 +31,7 @@ from dvcli.store.keys import preimage
 ops = "xformers.ops"
 OTHER = dict.fromkeys(("text_encoder", "tokenizer", "scheduler"), "0" * 64)
 NETWORK = Base(unet="1" * 64, vae="2" * 64, **OTHER)
+TUNE = Tune(frames=Extract(clip="0" * 64), depth=None, base=NETWORK, prompt="a bear")
 
 
 def install(monkeypatch: pytest.MonkeyPatch, kernel: Callable[..., Tensor]) -> None:
@@ -155,7 +157,7 @@ def test_decoding_is_reckoned_in_the_precision_that_the_vae_is_loaded_in(
     monkeypatch.setattr(preflight.memory, "decoding_bytes", decoding)
     places = {"1" * 64: folder / "unet", "2" * 64: folder / "vae"}
     runtime = Runtime(memory_limit=2**40, locate=places.__getitem__)
-    preflight.sample(NETWORK, torch.zeros(2, 4, 8, 8), torch.zeros(77, 32), dtype, runtime)
+    preflight.sample(TUNE, torch.zeros(2, 4, 8, 8), torch.zeros(77, 32), dtype, runtime)
     assert asked == [expected] == [load.vae(folder / "vae", dtype, "cpu").dtype]
 
 
@@ -267,7 +269,7 @@ def test_tuning_keeps_neither_text_encoder_nor_vae_in_memory(
     held: list[set[object]] = []
     real = preflight.recompute
 
-    def recompute(*arguments: Any) -> bool:
+    def recompute(*arguments: Any) -> preflight.Saving:
         held.append({name[0] for name in arguments[-1].shelf._held})
         return real(*arguments)
 
@@ -294,25 +296,53 @@ def test_a_given_depth_folder_is_read_with_the_clips_background_and_its_own_stre
     torch.testing.assert_close(found["disparity"], torch.full((2, 1, 16, 16), 255.0))
 
 
-def test_tuning_recomputes_activations_only_when_memory_calls_for_it(base: Path) -> None:
+def test_tuning_recomputes_activations_only_as_far_as_memory_calls_for_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x0, text = torch.zeros(8, 4, 16, 16), torch.zeros(77, 32)
+    known: dict[str, int] = {}
+    real = preflight.memory.tuning_bytes
 
-    def asked(limit: int) -> bool:
+    def once(*network: Any, level: Level, **more: Any) -> int:
+        if level not in known:
+            known[level] = real(*network, level=level, **more)
+        return known[level]
+
+    monkeypatch.setattr(preflight.memory, "tuning_bytes", once)
+
+    def asked(limit: int) -> str | None:
         runtime = Runtime(memory_limit=limit, locate=lambda _: base / "unet")
-        return preflight.recompute(NETWORK, x0, text, "fp32", runtime)
-
-    assert asked(2**40) is False
-    sizes = [2**power for power in range(20, 34)]
-    answers: list[bool | None] = []
-    for size in sizes:
         try:
-            answers.append(asked(size))
+            return preflight.recompute(TUNE, x0, text, runtime).level
         except ResourceError:
-            answers.append(None)
+            return None
+
+    answers = [asked(2**20 * quarter) for quarter in range(1, 64)] + [asked(2**40)]
     # With growing memory: it does not fit, then it fits recomputed, then it fits as it is.
-    assert answers == sorted(answers, key=(None, True, False).index)
+    order = [None, *reversed(LEVELS)]
+    assert answers == sorted(answers, key=order.index)
     assert answers[0] is None
-    assert answers[-1] is False
+    assert answers[-1] == "none"
+    assert len(set(answers)) > 3
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_low_memory_recomputes_all_whatever_is_free(base: Path, device: str) -> None:
+    x0, text = torch.zeros(8, 4, 16, 16), torch.zeros(77, 32)
+    runtime = Runtime(
+        device=device, memory="low", memory_limit=2**40, locate=lambda _: base / "unet"
+    )
+    saving = preflight.recompute(TUNE, x0, text, runtime)
+    assert saving == preflight.Saving(level="all", offload=device == "cuda")
+
+
+def test_guidance_runs_side_by_side_only_on_a_gpu_that_has_the_memory(base: Path) -> None:
+    x0, text = torch.zeros(8, 4, 16, 16), torch.zeros(77, 32)
+    plenty = Runtime(device="cuda", memory_limit=2**40, locate=lambda _: base / "unet")
+    asked = [plenty, replace(plenty, memory_limit=2**20), replace(plenty, memory="low")]
+    asked.append(replace(plenty, device="cpu"))
+    found = [preflight.side_by_side(TUNE, x0, text, "fp32", runtime) for runtime in asked]
+    assert found == [True, False, False, False]
 
 
 def test_the_memory_of_a_container_counts_and_not_only_the_machines(

@@ -310,3 +310,124 @@ def test_a_folder_in_place_of_a_record_gives_way_to_it(store: Store) -> None:
     path.mkdir()
     assert put(store) == store.get(made.key)
     assert path.is_file()
+
+
+def set_aside(store: Store, path: Path) -> None:
+    assert store.quarantine(path)
+
+
+def test_a_repair_puts_back_what_a_record_needs_and_is_whole_after_all(store: Store) -> None:
+    made, other = put(store, 1), put(store, 2, {"frames": b"needed by nobody"})
+    path = made.path("frames")
+    set_aside(store, path)
+    set_aside(store, other.path("frames"))
+    set_aside(store, store.record_path(other.key))
+    (store.home / "quarantine" / "0-note").write_bytes(b"x" * 512)
+    lone = Store.open(store.root).verify(repair=True)
+    assert set(lone.restored) == {path, other.files["frames"], store.record_path(other.key)}
+    assert (lone.damaged, lone.lost) == ((), ())
+    assert store.get(made.key) == made
+    assert store.get(other.key) == other
+    assert [p.name for p in (store.home / "quarantine").iterdir()] == ["0-note"]
+    assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_repair_brings_an_object_under_a_wrong_name_home(store: Store) -> None:
+    made, other = put(store, 1, {"a": b"one" * 9}), put(store, 2, {"a": b"two" * 9})
+    wrong = made.path("a")
+    other.path("a").replace(wrong)
+    health = store.verify(repair=True)
+    assert health.restored == (other.files["a"],)
+    assert {damage.path for damage in health.damaged} == {wrong, store.record_path(made.key)}
+    assert [(lost.key, lost.stage) for lost in health.lost] == [(made.key, "extract")]
+    assert store.get(other.key) == other
+
+
+def test_a_record_in_quarantine_stays_there_while_its_objects_are_gone(store: Store) -> None:
+    made = put(store)
+    set_aside(store, store.record_path(made.key))
+    made.path("notes").unlink()
+    assert store.verify(repair=True).restored == ()
+    assert store.get(made.key) is None
+    publish_again = put(store)
+    assert store.get(made.key) == publish_again
+
+
+def test_a_damaged_record_is_told_as_lost_without_its_stage(store: Store) -> None:
+    made = put(store)
+    path = store.record_path(made.key)
+    path.chmod(0o644)
+    flip(path)
+    assert [(lost.key, lost.stage) for lost in store.verify().lost] == [(made.key, None)]
+
+
+def test_a_repair_of_a_store_that_refuses_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = put(store)
+    flip_behind_the_memo(store, made.path("frames"))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        assert [d.repaired for d in store.verify(repair=True).damaged] == [False, False]
+    set_aside(store, made.files["notes"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        assert store.verify(repair=True).restored == ()
+
+
+def test_checkpoints_that_nobody_could_go_on_from_are_found_and_set_aside(store: Store) -> None:
+    busy, idle = "1" * 64, "2" * 64
+    for key in (busy, idle):
+        for name in ("a", "b"):
+            store.partial(key).save(name, lambda path: path.write_bytes(b"step" * 9) and None)
+        flip_in_place(store.home / "partial" / key / "b")
+    (store.home / "partial" / "a file").write_bytes(b"x")
+    with Store.open(store.root).lock(busy):
+        assert {d.path for d in store.verify().damaged} == {
+            store.home / "partial" / idle / "b",
+            store.home / "partial" / idle / "b.json",
+        }
+        assert all(damage.repaired for damage in store.verify(repair=True).damaged)
+    assert [name for name, _ in store.partial(idle).intact()] == ["a"]
+    assert store.partial(idle).damaged() == []
+    assert len(store.partial(busy).damaged()) == 2
+
+
+def flip_in_place(path: Path) -> None:
+    path.chmod(0o644)
+    flip(path)
+
+
+MISSHAPEN: list[Callable[[dict[str, object]], object]] = [
+    lambda body: body.pop("outputs"),
+    lambda body: body.update(outputs={}),
+    lambda body: body.update(outputs={"frames": 1}),
+    lambda body: body.update(outputs={"frames": {"sha256": "../../../../x", "size": 1}}),
+    lambda body: body.update(outputs={"frames": {"sha256": "0" * 64, "size": -1}}),
+    lambda body: body.update(outputs={"frames": {"sha256": "0" * 64, "size": True}}),
+    lambda body: body.update(outputs={"../x": {"sha256": "0" * 64, "size": 1}}),
+    lambda body: body.update(preimage=[]),
+    lambda body: body.update(preimage={"stage": 1}),
+    lambda body: body.update(preimage={"stage": "x", "params": {}, "inputs": []}),
+    lambda body: body.update(info=None),
+    lambda body: body.update(created="now"),
+    lambda body: body.update(created=True),
+]
+
+
+@pytest.mark.parametrize("change", MISSHAPEN)
+def test_a_record_that_was_sealed_over_nonsense_is_damage(
+    store: Store, change: Callable[[dict[str, object]], object]
+) -> None:
+    made = put(store)
+    body = {k: v for k, v in made.record.items() if k != "check"}
+    change(body)
+    forge(store, made.key, body)
+    assert store.entries() == []
+    assert [d.problem for d in store.verify().damaged] == ["is not a record"]
+    assert store.get(made.key) is None
+    assert put(store).digest == made.digest

@@ -15,6 +15,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("textual_alignment", "alignment"),
     ("motion_fidelity", "motion"),
     ("depth_agreement", "depth"),
+    ("depth_agreement_in_rows", "depth in rows"),
     ("frame_consistency", "consistency"),
     ("frame_consistency_consecutive", "consecutive"),
 )

@@ -70,6 +70,7 @@ def quality(
     Example: dvid bench quality main loss --clips 24 -o bench
     """
     from dvcli.bench.methods import chosen, read, shipped
+    from dvcli.bench.page import written
     from dvcli.bench.results import Results
     from dvcli.bench.table import lines
     from dvcli.bench.trial import Setting, recipes
@@ -113,7 +114,14 @@ def quality(
             _try(session, case, method, setting, results)
         _write(output, results, work, wanted)
         session.note(f"{number} of {len(work)} clips, {len(list(results))} rows")
+    page = output / "index.html"
+    digests = {case.name: session.sources.file(case.clip) for case in work}
+    page.write_text(
+        written(_asked(results, work), work, wanted, digests, setting, session.realise),
+        encoding="utf-8",
+    )
     _show(session, lines(_asked(results, work), wanted))
+    session.note(f"`{output / 'table.md'}` has the tables, `{page}` the clips side by side")
 
 
 def _plain(session: Session, reference: str, wanted: "list[Method]") -> "Base | None":

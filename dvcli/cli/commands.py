@@ -4,7 +4,22 @@ from dataclasses import dataclass, fields, replace
 
 from dvcli.cli.quoting import command_line
 from dvcli.errors import InputError
-from dvcli.recipes import Controls, Depth, Eval, Extract, Invert, Recipe, Render, Sample, Tune
+from dvcli.recipes import (
+    Agreement,
+    CogVideoX,
+    Controls,
+    Depth,
+    Eval,
+    Extract,
+    Invert,
+    Likeness,
+    Motion,
+    Preference,
+    Recipe,
+    Render,
+    Sample,
+    Tune,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +61,21 @@ def steps(recipe: Recipe, names: Names) -> list[Step]:
                 *steps(recipe.inverted, names),
                 ("sample", [], _sample(recipe)),
             ]
+        case CogVideoX():
+            return [*steps(recipe.frames, names), ("sample", [], _cogvideox(recipe, names))]
         case Render():
             return steps(recipe.source, names)
-        case Eval():
+        case Eval() | Motion() | Agreement() | Likeness() | Preference():
             raise InputError("figures are no clip, so no command makes one of them")
 
 
 def _tune(recipe: Tune, names: Names) -> list[Step]:
-    options = _changed(recipe, Tune, skip=("frames", "depth", "base", "prompt", "dtype"))
+    skip: tuple[str, ...] = ("frames", "depth", "base", "prompt", "dtype")
+    options: list[str] = []
+    told = (recipe.temporal_target, recipe.normalise) == (Tune.temporal_target, Tune.normalise)
+    if recipe.depth is None and recipe.temporal_weight == 0 and told:
+        options, skip = ["--method", "tune-a-video"], (*skip, "temporal_weight")
+    options += _changed(recipe, Tune, skip=skip)
     options += ["--dtype", recipe.dtype, "--model", names.model]
     depth = recipe.depth
     if depth is not None and (depth.invert or (depth.given is None and names.estimator)):
@@ -76,6 +98,16 @@ def _sample(recipe: Sample) -> list[str]:
             options += [f"--depth-{field.name}", spelled(value)]
     if recipe.blend is not None:
         options += ["--depth-from", "OTHER"]
+    return [*options, "--dtype", recipe.dtype]
+
+
+def _cogvideox(recipe: CogVideoX, names: Names) -> list[str]:
+    options = ["--method", recipe.method, "--prompt", recipe.prompt, "--base", names.model]
+    if recipe.start == "noise":
+        options.append("--from-noise")
+    skip = ("frames", "model", "prompt", "start", "size", "stride", "dtype")
+    options += _changed(recipe, CogVideoX, skip=skip)
+    options += ["--model-size", "x".join(map(str, recipe.size)), "--stride", str(recipe.stride)]
     return [*options, "--dtype", recipe.dtype]
 
 

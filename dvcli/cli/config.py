@@ -5,30 +5,48 @@ verb (`steps = 200` under `[tune]`). In the environment it is `DVID_STEPS` or `D
 """
 
 import difflib
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+
+import typer
 
 from dvcli.errors import UsageError
 
 
 class Option(NamedTuple):
-    """The parameter that an option sets, and whether it may be given several times."""
+    """The parameter that an option sets, whether it may be given several times, and its type.
+
+    `check` raises what the command line would say of a value.
+    """
 
     parameter: str
     several: bool
     flag: bool
+    check: Callable[[Any], object]
+
+
+class Setting(NamedTuple):
+    """What a file or the environment says of one option of one verb; `origin` names the place."""
+
+    verb: str
+    parameter: str
+    value: Any
+    origin: str
 
 
 Verbs: TypeAlias = Mapping[str, Mapping[str, Option]]  # verb → option as it is written
 DefaultMap: TypeAlias = dict[str, Any]
+Settings: TypeAlias = dict[tuple[str, str], Setting]
 
 FILE = "dvid.toml"
 # These mean something else in the environment, or are given afresh each time.
 # What is about one command, or only checked, is no matter of configuration.
 NEVER = {"run", "prompt", "prompts-file", "output", "rm", "base", "from", "depth", "depth-from"}
-NEVER |= {"refresh", "dry-run", "repair", "path", "help"}
+NEVER |= {"method", "refresh", "dry-run", "repair", "path", "help", "origin", "smoke"}
 CHECKED = ("sample", "steps")
 ELSEWHERE = {"DVID_RUN", "DVID_CACHE_DIR", "DVID_STATE_DIR", "DVID_STYLES", "DVID_CACHE_LIMIT"}
 
@@ -39,11 +57,42 @@ def defaults(command: Any, cwd: Path | None, env: Mapping[str, str]) -> DefaultM
     `command` is the whole command tree. Raises `UsageError` for a key that no verb has.
     """
     found: DefaultMap = {}
-    verbs = dict(_options(command, ""))
-    for path in reversed([p for p in (_near(cwd), user_path()) if p is not None and p.is_file()]):
-        _merge(found, _from_file(path, verbs))
-    _merge(found, _from_environment(env, verbs))
+    for setting in settings(command, cwd, env).values():
+        inner = found
+        for part in setting.verb.split():
+            inner = inner.setdefault(part, {})
+        inner[setting.parameter] = setting.value
     return found
+
+
+def settings(
+    command: Any, cwd: Path | None, env: Mapping[str, str]
+) -> dict[tuple[str, str], Setting]:
+    """What is configured, by verb and parameter: of several settings of one, the one that counts.
+
+    Raises `UsageError` for a key that no verb has.
+    """
+    verbs = dict(_options(command, ""))
+    found: Settings = {}
+    for path in reversed(files(cwd)):
+        found |= _from_file(path, verbs)
+    return found | _from_environment(env, verbs)
+
+
+def files(cwd: Path | None) -> list[Path]:
+    """The files that configure commands given there, the one that counts more first."""
+    return [p for p in (_near(cwd), user_path()) if p is not None and p.is_file()]
+
+
+def configurable(command: Any) -> Verbs:
+    """Every option that can be configured, by verb, as it is written."""
+    return dict(_options(command, ""))
+
+
+def anything(cwd: Path | None, env: Mapping[str, str]) -> bool:
+    """Whether there is a file or a variable that may configure an option."""
+    variables = (name for name in env if name.startswith("DVID_"))
+    return any(n not in ELSEWHERE for n in variables) or bool(_near(cwd)) or user_path().is_file()
 
 
 def user_path() -> Path:
@@ -65,7 +114,9 @@ def _options(command: Any, name: str) -> Iterator[tuple[str, dict[str, Option]]]
         yield from _options(inner, f"{name} {child}".strip())
     if not hasattr(command, "commands"):
         written = {
-            max(p.opts, key=len).lstrip("-"): Option(p.name, bool(p.multiple), bool(p.is_flag))
+            max(p.opts, key=len).lstrip("-"): Option(
+                p.name, bool(p.multiple), bool(p.is_flag), partial(_coerced, p)
+            )
             for p in command.params
             if p.param_type_name == "option"
         }
@@ -75,43 +126,80 @@ def _options(command: Any, name: str) -> Iterator[tuple[str, dict[str, Option]]]
         )
 
 
-def _from_file(path: Path, verbs: Verbs) -> DefaultMap:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"`{path}` cannot be read: {error}") from error
-    found: DefaultMap = {}
+def _coerced(parameter: Any, value: object) -> object:
+    """What the command line makes of the value; only Typer's error says what it does not take."""
+    return parameter.get_runtime_param().coerce(value, param=parameter, ctx=None)
+
+
+def _from_file(path: Path, verbs: Verbs) -> Settings:
+    table, text = read_toml(path)
+    found: Settings = {}
     shared = {key: value for key, value in table.items() if not isinstance(value, dict)}
     for key, value in shared.items():
         option = key.replace("_", "-")
         having = [verb for verb, options in verbs.items() if option in options]
         if not having:
-            raise _unknown(key, path, {o for options in verbs.values() for o in options})
+            known = {o for options in verbs.values() for o in options}
+            raise _unknown(key, at(path, text, "", key), known)
         for verb in having:
-            _put(found, verb, verbs[verb][option], value)
+            _put(found, verb, verbs[verb][option], value, at(path, text, "", key))
     for name, inner in table.items():
         if isinstance(inner, dict):
-            _read_table(found, name, inner, path, verbs)
+            _read_table(found, name, inner, path, text, verbs)
     return found
 
 
+def read_toml(path: Path) -> tuple[dict[str, Any], str]:
+    """What a TOML file holds, and its text. Raises `UsageError`, with the line where there is one.
+
+    `tomllib` follows brackets as deep as they go, and has no error of its own for a number of
+    thousands of digits.
+    """
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8")
+        return tomllib.loads(text), text
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UsageError(f"`{path}` is not UTF-8 text at line {line}") from error
+    except RecursionError:
+        raise UsageError(f"`{path}` cannot be read: its values are nested too deep") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"`{path}` cannot be read: {error}") from error
+
+
+def at(path: Path, text: str, table: str, key: str) -> str:
+    """The file, and the line of a key in one of its tables where it can be told."""
+    here, name = "", re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""")
+    for number, line in enumerate(text.splitlines(), 1):
+        if opened := re.match(r"\s*\[+\s*(.+?)\s*\]+", line):
+            here = " ".join(part.strip(" \"'") for part in opened[1].split("."))
+            if f"{table} {key}".strip() == here:
+                return f"`{path}` line {number}"
+        elif here == table and name.match(line):
+            return f"`{path}` line {number}"
+    return f"`{path}`"
+
+
 def _read_table(
-    found: DefaultMap, name: str, table: Mapping[str, Any], path: Path, verbs: Verbs
+    found: Settings, name: str, table: Mapping[str, Any], path: Path, text: str, verbs: Verbs
 ) -> None:
     if name not in verbs and not any(verb.startswith(f"{name} ") for verb in verbs):
-        raise _unknown(name, path, {verb.split()[0] for verb in verbs})
+        outer, _, last = name.rpartition(" ")
+        raise _unknown(name, at(path, text, outer, last), {verb.split()[0] for verb in verbs})
     for key, value in table.items():
         if isinstance(value, dict):
-            _read_table(found, f"{name} {key}", value, path, verbs)
+            _read_table(found, f"{name} {key}", value, path, text, verbs)
             continue
         option = key.replace("_", "-")
         if option not in verbs.get(name, {}):
-            raise _unknown(f"{name}.{key}", path, set(verbs.get(name, {})))
-        _put(found, name, verbs[name][option], value)
+            place = at(path, text, name, key)
+            raise _unknown(f"{name}.{key}", place, set(verbs.get(name, {})))
+        _put(found, name, verbs[name][option], value, at(path, text, name, key))
 
 
-def _from_environment(env: Mapping[str, str], verbs: Verbs) -> DefaultMap:
-    found: DefaultMap = {}
+def _from_environment(env: Mapping[str, str], verbs: Verbs) -> Settings:
+    found: Settings = {}
     known = set(ELSEWHERE)
     for verb, options in verbs.items():
         for option, target in options.items():
@@ -119,7 +207,7 @@ def _from_environment(env: Mapping[str, str], verbs: Verbs) -> DefaultMap:
                 variable = "DVID_" + name.upper().replace("-", "_").replace(" ", "_")
                 known.add(variable)
                 if value := env.get(variable):
-                    _put(found, verb, target, value)
+                    _put(found, verb, target, value, f"`{variable}`")
     for variable in env:
         if variable.startswith("DVID_") and variable not in known:
             near = difflib.get_close_matches(variable, known, n=1)
@@ -131,27 +219,32 @@ def _from_environment(env: Mapping[str, str], verbs: Verbs) -> DefaultMap:
     return found
 
 
-def _put(found: DefaultMap, verb: str, option: Option, value: object) -> None:
-    for part in verb.split():
-        found = found.setdefault(part, {})
-    if isinstance(value, bool) and not option.flag:
-        raise UsageError(f"`{option.parameter}` cannot be configured as {str(value).lower()}")
-    one = option.several and not isinstance(value, list)
-    found[option.parameter] = [value] if one else value
+def _put(found: Settings, verb: str, option: Option, value: object, place: str) -> None:
+    values = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and not option.several:
+        raise UsageError(f"{place}: `{option.parameter}` takes one value, not a list")
+    for one in values:
+        if not isinstance(one, str | int | float) or (isinstance(one, bool) and not option.flag):
+            shown = str(one).lower() if isinstance(one, bool) else str(one)[:40]
+            raise UsageError(f"{place}: `{option.parameter}` cannot be configured as {shown}")
+    given = values if option.several else value
+    try:
+        if not isinstance(given, bool):
+            option.check(given)
+    except typer.BadParameter as error:
+        said = " ".join(str(error.message).replace("Value error, ", "").split()).rstrip(".")
+        shown = str(value)[:40]
+        raise UsageError(
+            f"{place}: `{option.parameter}` is `{shown}`: {said[:1].lower()}{said[1:]}"
+        ) from error
+    origin = re.sub("^`(.*)` line ([0-9]+)$", r"\1:\2", place).strip("`")
+    found[verb, option.parameter] = Setting(verb, option.parameter, given, origin)
 
 
-def _merge(into: DefaultMap, other: DefaultMap) -> None:
-    for name, value in other.items():
-        if isinstance(value, dict):
-            _merge(into.setdefault(name, {}), value)
-        else:
-            into[name] = value
-
-
-def _unknown(key: str, path: Path, known: set[str]) -> UsageError:
+def _unknown(key: str, place: str, known: set[str]) -> UsageError:
     last = key.rpartition(".")[2]
     near = difflib.get_close_matches(last.replace("_", "-"), known, n=1)
     return UsageError(
-        f"`{key}` in `{path}` is no option" + (f", did you mean `{near[0]}`?" if near else ""),
+        f"`{key}` in {place} is no option" + (f", did you mean `{near[0]}`?" if near else ""),
         hint="the options are those of the verbs' `--help`",
     )

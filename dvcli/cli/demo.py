@@ -1,6 +1,7 @@
 """`dvid demo`: the whole story on the built-in model and clip, ending in a page and a sheet."""
 
 import json
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +17,7 @@ from dvcli.styles import find_style
 if TYPE_CHECKING:
     from dvcli.cli.commands import Names
     from dvcli.models.fingerprint import Checkpoint
-    from dvcli.report.page import Card
-    from dvcli.report.sheet import Row
+    from dvcli.report.reels import Shot
 
 CLIP = Path(__file__).parent.parent / "bundled" / "demo.mp4"
 TITLE = "dvid demo"
@@ -95,8 +95,7 @@ def demo(
     if not clip.exists():
         place(CLIP, clip)
     session.realise(inverted)
-    sections, rows = _tell(session, inverted, judge, Names(clip=str(clip), model=model))
-    _write(session, output, sections, rows)
+    _write(session, output, _tell(session, inverted, judge, Names(clip=str(clip), model=model)))
 
 
 def _is_clip(path: Path) -> bool:
@@ -129,40 +128,57 @@ def _inverted(session: Session, found: "Checkpoint") -> Invert:
 
 def _tell(
     session: Session, inverted: Invert, judge: str, names: "Names"
-) -> "tuple[list[tuple[str, str, list[Card]]], list[Row]]":
-    """The sections of the page as (heading, sentence, cards), and the rows of the sheet."""
+) -> "list[tuple[str, str, list[Shot]]]":
+    """The story as (heading, sentence, clips)."""
     from dvcli.cli.commands import commands
-    from dvcli.report.page import Card
+    from dvcli.report.footage import Footage
+    from dvcli.report.reels import Shot
 
-    def card(title: str, source: Extract | Depth | Invert | Sample, facts: dict[str, str]) -> Card:
-        media = session.realise(Render(source=source, suffix=".webp")).path("media.webp")
-        lines = commands(source, names)
-        return Card(title=title, webp=media, facts=facts, commands=lines)
+    def shot(
+        title: str,
+        source: Extract | Invert | Sample,
+        *,
+        role: str = "",
+        said: dict[str, str] | None = None,
+        figures: dict[str, float],
+    ) -> Shot:
+        name = "reconstruction" if isinstance(source, Invert) else "frames"
+        return Shot(
+            title=title,
+            role=role,
+            footage=Footage(path=session.realise(source).path(name), kept=True),
+            said=said or {},
+            figures=figures,
+            commands=commands(source, names),
+        )
 
     tuned = inverted.tuned
-    psnr = float(session.realise(inverted).info["psnr"])
-    back = {"PSNR": f"{psnr:.1f} dB"}
-    first = [card("the clip", tuned.frames, _figures(session, tuned.frames, CAPTION, judge))]
+    figures = _figures(session, tuned.frames, CAPTION, judge)
+    first = [shot("the clip", tuned.frames, role="source", figures=figures)]
     if tuned.depth is not None:
-        first.append(card("its depth", tuned.depth, {"near": "white"}))
-    first.append(card("reconstruction", inverted, back))
-    sections = [("The clip", f"“{CAPTION}”", first)]
-    rows = [_row(session, "input", CAPTION, tuned.frames)]
-    if tuned.depth is not None:
-        rows.append(_row(session, "depth", "near is white", tuned.depth))
-    rows.append(_row(session, "reconstruction", back["PSNR"], inverted))
+        grey = session.realise(Render(source=tuned.depth, suffix=".webp")).path("media.webp")
+        depth = Shot(
+            title="its depth",
+            role="depth",
+            footage=Footage(path=grey, kept=True),
+            said={"near": "is white"},
+            commands=commands(tuned.depth, names),
+        )
+        first.append(depth)
+    psnr = {"PSNR in dB": float(session.realise(inverted).info["psnr"])}
+    first.append(shot("reconstruction", inverted, role="reconstruction", figures=psnr))
+    told = [("The clip", f"“{CAPTION}”", first)]
     for heading, (sentence, wishes) in STORY.items():
-        cards = []
+        shots = []
         for wish in wishes:
             if tuned.depth is None and wish.controls != Controls():
                 continue
             source = _sample(session, inverted, wish)
-            facts = {"prompt": source.prompt}
-            facts |= _figures(session, source, source.prompt, judge)
-            cards.append(card(wish.title, source, facts))
-            rows.append(_row(session, wish.title, source.prompt, source))
-        sections.append((heading, sentence, cards))
-    return sections, rows
+            figures = _figures(session, source, source.prompt, judge)
+            said = {"prompt": source.prompt}
+            shots.append(shot(wish.title, source, said=said, figures=figures))
+        told.append((heading, sentence, shots))
+    return told
 
 
 def _sample(session: Session, inverted: Invert, wish: Wish) -> Sample:
@@ -177,40 +193,36 @@ def _sample(session: Session, inverted: Invert, wish: Wish) -> Sample:
     )
 
 
-def _figures(session: Session, source: Extract | Sample, prompt: str, judge: str) -> dict[str, str]:
+def _figures(
+    session: Session, source: Extract | Sample, prompt: str, judge: str
+) -> dict[str, float]:
     artifact = session.realise(Eval(frames=source, prompt=prompt, clip_model=judge))
     found = json.loads(artifact.path("metrics").read_text())
-    return {
-        "consistency": f"{found['frame_consistency']:.1f}",
-        "fits the text": f"{found['textual_alignment']:.1f}",
-    }
+    return {"consistency": found["frame_consistency"], "alignment": found["textual_alignment"]}
 
 
-def _row(
-    session: Session, title: str, remark: str, source: Extract | Depth | Invert | Sample
-) -> "Row":
-    from dvcli.report.sheet import Row, decoded
-
-    media = session.realise(Render(source=source, suffix=".webp")).path("media.webp")
-    return Row(title=title, remark=remark, frames=decoded(media))
-
-
-def _write(
-    session: Session,
-    output: Path,
-    sections: "list[tuple[str, str, list[Card]]]",
-    rows: "list[Row]",
-) -> None:
-    from dvcli.report.page import Section, page
+def _write(session: Session, output: Path, told: "list[tuple[str, str, list[Shot]]]") -> None:
+    from dvcli.report.page import Row, Section, page
+    from dvcli.report.reels import Reel, as_rows, card
     from dvcli.report.sheet import contact_sheet
 
-    output.mkdir(parents=True, exist_ok=True)
-    contact_sheet(output / "demo.png", rows)
+    sections = [
+        Section(
+            heading=heading, sentence=sentence, rows=[Row(title="", cards=list(map(card, shots)))]
+        )
+        for heading, sentence, shots in told
+    ]
     text = page(
         TITLE,
         "One clip and its caption in; other clips with the same motion and depth out.",
-        [Section(heading=h, sentence=s, cards=c) for h, s, c in sections],
+        sections,
     )
-    place = output / "demo.html"
-    place.write_text(text, encoding="utf-8")
-    session.result(str(place), path=str(place), sheet=str(output / "demo.png"))
+    every = Reel(name=TITLE, shots=[shot for _, _, shots in told for shot in shots])
+    target = output / "demo.html"
+    with tempfile.TemporaryDirectory() as folder:
+        made, sheet = Path(folder) / target.name, Path(folder) / "demo.png"
+        made.write_bytes(text.encode())
+        contact_sheet(sheet, as_rows([every]))
+        place(sheet, output / sheet.name)
+        place(made, target)
+    session.result(str(target), path=str(target), sheet=str(output / sheet.name))

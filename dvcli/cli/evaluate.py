@@ -1,44 +1,44 @@
-"""`dvid eval`: the figures of a run's clips, or of any video files."""
+"""`dvid eval`: the figures of a run's clips, of any video files, or of a list of them."""
 
 import json
-import logging
-import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvcli.cli.quoting import printable
-from dvcli.cli.record import frames_of, tuned
+from dvcli.cli import captions, measures, scores
+from dvcli.cli.judged import (
+    Row,
+    Source,
+    clip_source,
+    file_row,
+    is_file,
+    refuse_prompt,
+    run_rows,
+    sampled,
+)
+from dvcli.cli.measures import Choice, Gates, Judges, Measure
 from dvcli.cli.session import Session, verb
-from dvcli.cli.show import embedded
-from dvcli.errors import InputError, UsageError
-from dvcli.recipes import Eval, Extract, Sample
+from dvcli.errors import MissingError, UsageError
+from dvcli.recipes import Digest, Metric
 
 if TYPE_CHECKING:
-    from dvcli.runs import Run
+    from dvcli.store import Artifact
 
-log = logging.getLogger(__name__)
-COLUMNS = ("frame_consistency", "frame_consistency_consecutive", "textual_alignment")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One clip to be judged: what it is called, its recipe, the prompt it should fit."""
-
-    name: str
-    source: Sample | Extract
-    prompt: str | None
+PICK_SCORE = "yuvalkirstain/PickScore_v1"
 
 
 @verb
 def evaluate(
     session: Session,
+    gates: Gates,
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN|FILE]...", help="Runs or video files.", show_default="the last run"
+            metavar="[RUN|FILE]...",
+            help="Runs or video files; with a prompts file, folders of results.",
+            show_default="the last run",
         ),
     ] = None,
     prompt: Annotated[
@@ -47,101 +47,189 @@ def evaluate(
             "--prompt", "-p", help="What files should show.", show_default="the embedded one"
         ),
     ] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV|JSONL", help="Files with their prompts, or LOVEU-TGVE captions."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="CLIP|RUN", help="What files were made from, to compare with."),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Of consistency, alignment, motion, depth, likeness, preference.",
+            show_default="all that can be had",
+        ),
+    ] = None,
     clip_model: Annotated[
         str,
         typer.Option(metavar="ID|PATH|tiny", help="The CLIP that judges."),
     ] = "clip-vit-l14",
+    estimator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|PATH|tiny", help="What estimates depth.", show_default="the run's"
+        ),
+    ] = None,
+    pick_model: Annotated[
+        str,
+        typer.Option(metavar="ID|PATH", help="The PickScore model; fetched only when named."),
+    ] = PICK_SCORE,
 ) -> None:
     """Measure clips.
 
-    How steady they are and how well they fit their prompt; prints a line each.
+    How steady they are, how well they fit their prompt, and how they keep the motion and the depth
+    of what they were made from; prints a line each, and their mean.
 
-    Example: dvid eval out/bear/*.mp4 --prompt "a tigress with her cubs"
+    Example: dvid eval out/bear/*.mp4 --source bear --min-motion 50
     """
-    if prompt is not None and not prompt.strip():
-        raise UsageError("the prompt is empty", hint="say what the files should show")
-    rows = [row for name in (what or (None,)) for row in _rows(session, name, prompt)]
-    judge = session.sources.clip_model(clip_model)
-    recipes = [Eval(frames=row.source, clip_model=judge, prompt=row.prompt) for row in rows]
+    refuse_prompt(prompt)
+    choice = measures.choose(metrics or (), gates)
+    depth = None if estimator is None else session.sources.estimator(estimator)
+    if prompts_file is not None:
+        rows = _listed(session, prompts_file, what or [], source, prompt, depth)
+    else:
+        rows = _named(session, what or [None], source, prompt, depth)
+    measures.refuse_idle(gates, rows)
+    measures.refuse_impossible(rows, choice)
+    judges = _judges(session, clip_model, pick_model, choice)
     if session.dry_run:
-        for recipe in recipes:
+        planned = measures.recipes(_planned(session, rows), judges, choice)
+        for recipe in dict.fromkeys(one for made in planned.values() for one in made if one):
             session.show_plan(recipe)
         return
-    table = session.stdout.isatty() and not (session.json or session.null)
-    if not session.json and not table:
-        session.result("\t".join(("clip", *COLUMNS, "prompt")))
-    found = []
-    for row, recipe in zip(rows, recipes, strict=True):
-        artifact = session.realise(recipe)
-        figures = json.loads(artifact.path("metrics").read_text())
-        found.append((row, figures))
-        if not table:
-            cells = [_cell(figures.get(column)) for column in COLUMNS]
-            line = "\t".join((printable(row.name), *cells, _flat(row.prompt or "")))
-            session.result(line, clip=row.name, prompt=row.prompt, key=artifact.key, **figures)
-    if table:
-        _show(session, found)
+    rows = [sampled(session, row) for row in rows]
+    wanted = measures.recipes(rows, judges, choice)
+    figures, keys = _measure(session, rows, wanted)
+    scores.show(session, rows, list(wanted), figures, keys)
+    scores.say_absent(session, rows, figures, list(wanted), keys)
+    measures.check(gates, rows, figures)
 
 
-def _rows(session: Session, name: str | None, prompt: str | None) -> list[Row]:
-    if name is not None and _is_file(session, name):
-        path = Path(name)
-        source = Extract(clip=session.sources.file(path), frames=None, size=None)
-        return [Row(name=name, source=source, prompt=prompt or _embedded_prompt(path))]
-    run = session.run(name)
+def _measure(
+    session: Session, rows: list[Row], wanted: dict[Measure, list[Metric | None]]
+) -> tuple[list[dict[str, float]], list[dict[str, str]]]:
+    """(figures, keys by metric) of every row; metric by metric, so that each model loads once."""
+    figures: list[dict[str, float]] = [{} for _ in rows]
+    keys: list[dict[str, str]] = [{} for _ in rows]
+    made: dict[Metric, Artifact] = {}  # consistency and alignment are of one recipe
+    for measure, recipes in wanted.items():
+        for place, recipe in enumerate(recipes):
+            if recipe is None:
+                continue
+            artifact = made[recipe] = made.get(recipe) or session.realise(recipe)
+            found = json.loads(artifact.path("metrics").read_text())
+            names = measures.FIGURES[measure]
+            figures[place] |= {name: found[name] for name in names if name in found}
+            keys[place][measure] = artifact.key
+    return figures, keys
+
+
+def _named(
+    session: Session,
+    what: "list[str] | list[None]",
+    source: str | None,
+    prompt: str | None,
+    depth: Digest | None,
+) -> list[Row]:
+    """The rows of runs and files, as they were named."""
+    against = None if source is None else clip_source(session, source, depth)
+    rows = []
+    for name in what:
+        if name is not None and is_file(session, name):
+            rows.append(file_row(session, Path(name), prompt, against))
+            continue
+        run = session.run(name)
+        for option, given in (("--prompt", prompt), ("--source", source)):
+            if given is not None:
+                kind = option.removeprefix("--")
+                raise UsageError(
+                    f"a run's clips have their own {kind}", hint=f"`{option}` goes with files"
+                )
+        rows += run_rows(session, run, depth)
+    return rows
+
+
+def _listed(
+    session: Session,
+    listing: Path,
+    folders: list[str],
+    source: str | None,
+    prompt: str | None,
+    depth: Digest | None,
+) -> list[Row]:
+    """The rows of a prompts file; `source` is one for all, or the folder with the clips of all."""
     if prompt is not None:
-        raise UsageError("a run's clips have their own prompts", hint="`--prompt` goes with files")
-    session.sources.expect(run)
-    return [_source_row(run), *_sample_rows(session, run)]
-
-
-def _is_file(session: Session, name: str) -> bool:
-    """Whether it means a file or a folder, and not a run: a folder yields to a run of its name."""
-    if os.path.isdir(name):  # noqa: PTH112  # no error for any name
-        return name not in session.runs.names()
-    return os.path.exists(name)  # noqa: PTH110
-
-
-def _embedded_prompt(path: Path) -> str | None:
-    """What the file itself says that it shows."""
-    if path.is_dir():
-        return None
-    try:
-        story = embedded(path)
-    except InputError as error:
-        log.warning("%s; without `--prompt` it fits none", error.message)
-        return None
-    recipe = None if story is None else story.recipe
-    return recipe.prompt if isinstance(recipe, Sample) else None
-
-
-def _source_row(run: "Run") -> Row:
-    prompt = tuned(run).prompt if "tune" in run.recipes else None
-    return Row(name=f"{run.name} (source)", source=frames_of(run), prompt=prompt)
-
-
-def _sample_rows(session: Session, run: "Run") -> list[Row]:
+        raise UsageError("`--prompt` and `--prompts-file` both say what files should show")
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UsageError(
+                f"`{folder}` is no folder", hint="with `--prompts-file` results are in folders"
+            )
+    clips = Path(source) if source is not None and _is_library(session, source) else None
+    found = captions.read(listing, [Path(folder) for folder in folders], clips)
+    shared = None
+    if source is not None and clips is None:
+        shared = clip_source(session, source, depth)
+    known: dict[Path, Source] = {}
+    for one in found:
+        if one.source is not None and one.source not in known:
+            known[one.source] = clip_source(session, str(one.source), depth)
     return [
-        Row(name=made.path, source=made.recipe, prompt=made.recipe.prompt)
-        for made in session.runs.samples(run.name)
+        file_row(session, one.file, one.prompt, known[one.source] if one.source else shared)
+        for one in found
     ]
 
 
-def _cell(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else ""
+def _is_library(session: Session, source: str) -> bool:
+    """Whether it is a folder of clips, and not a clip itself in the form of images."""
+    from dvcli.video.digest import IMAGE_SUFFIXES
+
+    folder = Path(source)
+    if not folder.is_dir() or not is_file(session, source):
+        return False
+    images = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return not any(images)
 
 
-def _flat(text: str) -> str:
-    return printable(" ".join(text.split()))
+def _judges(session: Session, clip_model: str, pick_model: str, choice: Choice) -> Judges:
+    """The models that judge: CLIP where wanted, PickScore where asked for or at hand."""
+    clip = pick = None
+    if choice.wants("consistency") or choice.wants("alignment"):
+        try:
+            clip = session.sources.clip_model(clip_model)
+        except MissingError as error:
+            hints = [error.hint, "`--metrics motion,depth` needs no CLIP"]
+            raise MissingError(error.message, hint="; ".join(filter(None, hints))) from error
+    if "preference" in choice.asked or "pick_model" in session.given:
+        pick = session.sources.clip_model(pick_model)
+    elif choice.wants("preference"):
+        pick = _at_hand(session, pick_model)
+    return Judges(clip=clip, pick=pick)
 
 
-def _show(session: Session, found: list[tuple[Row, dict[str, float]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _at_hand(session: Session, reference: str) -> Digest | None:
+    """The model if it is on this machine; it is large, so nothing is fetched unasked."""
+    from dvcli.models.resolve import resolve
 
-    table = Table("clip", "consistency", "consecutive", "alignment", "prompt")
-    for row, figures in found:
-        cells = [_cell(figures.get(column)) for column in COLUMNS]
-        table.add_row(Text(printable(Path(row.name).name)), *cells, Text(_flat(row.prompt or "")))
-    Console(file=session.stdout).print(table)
+    try:
+        folder = resolve(reference, offline=True, kind="clip")
+    except MissingError:
+        return None
+    return session.sources.clip_model(str(folder))
+
+
+def _planned(session: Session, rows: list[Row]) -> list[Row]:
+    """The rows with their sources sampled where their own frames are known already."""
+    from dvcli.stages import find
+
+    known = []
+    for row in rows:
+        waiting = row.role == "file" and row.source is not None
+        if waiting and find(row.frames, session.store) is None:
+            session.note(f"what `{row.name}` is compared with is planned once it has been read")
+            row = replace(row, source=None)
+        known.append(sampled(session, row))
+    return known

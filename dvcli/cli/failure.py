@@ -80,6 +80,11 @@ def say_bug(error: Exception) -> int:
     )
 
 
+def log_bug(error: Exception) -> str | None:
+    """Where the traceback of a bug was kept that did not end the command."""
+    return _log("".join(traceback.format_exception(error)))
+
+
 def _log(text: str) -> str | None:
     from dvcli.runs import state_dir
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 
-from dvcli.cli.app import app
 from dvcli.cli.failure import say_bug, say_error, say_misread, system_error
+from dvcli.cli.plain import read_plainly
 from dvcli.cli.session import ReaderGone
-from dvcli.errors import DvidError
+from dvcli.cli.verbs import VERBS, command_line, contents
+from dvcli.errors import DvidError, UsageError
 
-SHELLS = {"bash", "zsh", "fish", "powershell", "pwsh"}
 HELP = {"-h", "--help", "--version", "--show-completion", "--install-completion"}
 
 
@@ -21,12 +21,13 @@ def main(argv: Sequence[str]) -> int:
     _open_closed_streams()
     words = ["dvid"]
     try:
-        if SHELLS.intersection(argv):
-            # Else Typer takes the shell it runs under for the one that was named.
-            os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
-        command: Any = typer.main.get_command(app)
-        configured = {} if HELP.intersection(argv) else _configured(command)
+        if shell := os.environ.get("_DVID_COMPLETE"):
+            from dvcli.cli.complete import complete
+
+            return complete(shell, argv, os.environ)
+        command, configured = _command_line(argv)
         command, words, rest, configured = _descend(command, list(argv), configured)
+        read_plainly(command)
         code = command.main(
             rest,
             prog_name=" ".join(words),
@@ -75,10 +76,10 @@ def _descend(
     """(the verb's own command, its name in words, what is left of the line, its defaults).
 
     Called through its group, a verb would wait for Typer to load pydantic for the group's options
-    before it shows as much as its help. Completion still starts from the top.
+    before it shows as much as its help.
     """
     words = ["dvid"]
-    while "_DVID_COMPLETE" not in os.environ and argv[:1] and argv[0] in _children(command):
+    while argv[:1] and argv[0] in _children(command):
         command = command.commands[argv[0]]
         configured = configured.get(argv[0], {})
         words.append(argv.pop(0))
@@ -89,8 +90,19 @@ def _children(command: Any) -> dict[str, Any]:
     return getattr(command, "commands", {})
 
 
-def _configured(command: Any) -> dict[str, Any]:
-    from dvcli.cli.config import defaults
+def _command_line(argv: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """(the command, what is configured); of its verbs only the one named, where that will do."""
+    from dvcli.cli.config import anything, defaults
     from dvcli.cli.session import here
 
-    return defaults(command, here(), os.environ)
+    if not argv or argv[0] in HELP:
+        return typer.main.get_command(contents()), {}
+    configured = not HELP.intersection(argv) and anything(here(), os.environ)
+    one = argv[:1] if argv and argv[0] in VERBS else VERBS
+    command: Any = typer.main.get_command(command_line(VERBS if configured else one))
+    try:
+        return command, defaults(command, here(), os.environ) if configured else {}
+    except UsageError:
+        if list(argv[:1]) != ["doctor"]:  # which tells what is wrong among all else
+            raise
+        return command, {}

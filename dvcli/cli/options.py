@@ -7,7 +7,7 @@ import typer
 
 from dvcli import recipes
 from dvcli.recipes import DType
-from dvcli.runtime import Attention, GradCheckpointing
+from dvcli.runtime import Attention, GradCheckpointing, Memory
 
 Reporting = "Reporting"
 Working = "Working"
@@ -72,6 +72,14 @@ CheckpointGrad = Annotated[
         help="Recompute activations to save memory.",
         rich_help_panel=Working,
     ),
+]
+MemoryOption = Annotated[
+    Memory,
+    typer.Option("--memory", help="low: least memory, slower.", rich_help_panel=Working),
+]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="Compile the network: slow start.", rich_help_panel=Working),
 ]
 MemoryLimit = Annotated[
     str | None,

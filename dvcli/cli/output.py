@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from dvcli.cli.groups import Delivery
 from dvcli.cli.session import Session, here
 from dvcli.errors import InputError, StorageError, UsageError
-from dvcli.recipes import Depth, Extract, Render, Sample
+from dvcli.recipes import CogVideoX, Depth, Extract, Recipe, Render, Sample
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
     from dvcli.store import Artifact
 
-Source: TypeAlias = Sample | Extract | Depth
+Source: TypeAlias = Sample | CogVideoX | Extract | Depth
 FORMATS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".png")
 HUB = re.compile(r"\w[\w.-]*/[\w.-]+(@\w[\w./-]*)?")
 
@@ -112,7 +112,7 @@ def _made_from(output: Path, source: Source) -> bool:
         story = embedded(output)
     except InputError:
         return False
-    return story is not None and story.recipe == source
+    return story is not None and _same(story.recipe, source)
 
 
 def check_folder(folder: Path) -> None:
@@ -185,7 +185,7 @@ def deliver(
     elif session.store.digest_file(output) != session.store.digest_file(media):
         if session.refresh or not ours or not _older(output, recipe):
             raise in_the_way(output)
-        session.note(f"kept `{output}`, which another dvid made from the same recipe")
+        session.note(f"kept `{output}`, which was made from the same recipe before")
     return output, artifact.key
 
 
@@ -213,7 +213,14 @@ def _older(output: Path, recipe: Render) -> bool:
         return False
     if story is None or story == told(recipe.provenance, output):
         return False
-    return story.recipe == recipe.source
+    return _same(story.recipe, recipe.source)
+
+
+def _same(one: Recipe, other: Recipe) -> bool:
+    """Whether both are one result: what an inversion keeps beside its end is nothing to it."""
+    if isinstance(one, Sample) and isinstance(other, Sample) and not one.midway:
+        one = replace(one, inverted=replace(one.inverted, trajectory=other.inverted.trajectory))
+    return one == other
 
 
 def place(media: Path, output: Path) -> None:

@@ -4,15 +4,52 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Protocol, TextIO
 
+from dvcli.recipes import Render
 from dvcli.runtime import Progress, Task
 
 EVERY_SECONDS = 10.0
 EVERY_SHARE = 0.1
+WIDE = 100  # columns from which on the time that has passed is shown, too
+BAR = 12  # columns of the bar at least, with the gaps
 
 
-def reporter(*, quiet: bool, stream: TextIO | None = None) -> Progress:
+class Reporter(Progress, Protocol):
+    """A progress that counts the stages of a command."""
+
+    @property
+    def told_all(self) -> bool:
+        """Whether every stage that was expected has run."""
+
+    def expect(self, stages: int) -> None:
+        """So many stages will run from here on."""
+
+
+class Count:
+    """Which of the stages that a command runs is at work."""
+
+    def __init__(self) -> None:
+        self._total = self._done = 0
+
+    @property
+    def told_all(self) -> bool:
+        return self._done >= self._total
+
+    def expect(self, stages: int) -> None:
+        self._total, self._done = stages, 0
+
+    def built(self, stage: str) -> None:
+        """One more is done; writing a file out is quick and counts for nothing."""
+        self._done += stage != Render.stage
+
+    @property
+    def now(self) -> str:
+        """`2/3` while the second of three is at work; nothing for a single one."""
+        return "" if self._total < 2 or self.told_all else f"{self._done + 1}/{self._total}"
+
+
+def reporter(*, quiet: bool, stream: TextIO | None = None) -> Reporter:
     """Bars when stderr is a terminal that can draw them, else plain lines; silent when quiet."""
     import os
 
@@ -24,7 +61,7 @@ def reporter(*, quiet: bool, stream: TextIO | None = None) -> Progress:
     return Lines(stream)
 
 
-class Quiet:
+class Quiet(Count):
     """Says nothing."""
 
     def advance(self, steps: int = 1, **figures: float) -> None:
@@ -38,10 +75,11 @@ class Quiet:
         return
 
 
-class Lines:
+class Lines(Count):
     """One line at the start, then one every 10 s or 10 % of a task, at most one a second."""
 
     def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self._stream = stream
         self._told: set[str] = set()
 
@@ -50,6 +88,8 @@ class Lines:
         self._stream.flush()
 
     def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
+        if not cached:
+            self.built(stage)
         if key not in self._told:
             self._told.add(key)
             self.say(made_line(stage, seconds, cached=cached))
@@ -64,7 +104,8 @@ class _Line:
         self._lines, self._name, self._total, self._done = lines, name, total, done
         self._begun = self._last = time.monotonic()
         self._first = self._last_done = done
-        lines.say(f"{name} {done}/{total}")
+        self._stage = [f"stage {lines.now}"] if lines.now else []
+        lines.say(", ".join([f"{name} {done}/{total}", *self._stage]))
 
     def advance(self, steps: int = 1, **figures: float) -> None:
         self._done += steps
@@ -78,7 +119,7 @@ class _Line:
         self._last, self._last_done = now, self._done
         rate = (self._done - self._first) / max(now - self._begun, 1e-9)
         left = (self._total - self._done) / max(rate, 1e-9)
-        parts = [f"{self._name} {self._done}/{self._total}", f"{rate:.2f} it/s"]
+        parts = [f"{self._name} {self._done}/{self._total}", *self._stage, f"{rate:.2f} it/s"]
         parts += [f"{name} {value:.4g}" for name, value in figures.items()]
         parts.append(memory_used())
         if not over:
@@ -86,16 +127,19 @@ class _Line:
         self._lines.say(", ".join(parts))
 
 
-class Bars:
+class Bars(Count):
     """Rich bars that vanish into one summary line each."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
 
+        super().__init__()
         self._console = Console(file=stream, highlight=False)
         self._told: set[str] = set()
 
     def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
+        if not cached:
+            self.built(stage)
         if key not in self._told:
             self._told.add(key)
             self._console.print(made_line(stage, seconds, cached=cached), style="dim")
@@ -105,29 +149,37 @@ class Bars:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
+            ProgressColumn,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
 
-        columns = (
-            TextColumn("{task.description:<11}"),
+        words = f"{f'{name} {self.now}'.rstrip():<11}"
+        width = self._console.width
+        whole = Column(no_wrap=True)
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            MofNCompleteColumn(table_column=whole),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
+            TimeRemainingColumn(table_column=whole),
+        ]
+        if width >= WIDE:
+            columns.insert(4, TimeElapsedColumn(table_column=whole))
+        room = width - len(words) - len(f" {total}/{total} 0:00:00 ") - BAR
+        room -= len("0:00:00 ") * (width >= WIDE)
         bars = RichProgress(*columns, console=self._console, expand=True)
         with bars:
-            number = bars.add_task(name, total=total, completed=done, figures="")
-            yield _Bar(bars, number)
+            number = bars.add_task(words, total=total, completed=done, figures="")
+            yield _Bar(bars, number, room)
 
 
 class _Bar:
-    def __init__(self, bars: "object", number: int) -> None:
-        self._bars, self._number = bars, number
+    def __init__(self, bars: "object", number: int, room: int) -> None:
+        self._bars, self._number, self._room = bars, number, room
         self._begun, self._steps = time.monotonic(), 0
 
     def advance(self, steps: int = 1, **figures: float) -> None:
@@ -135,6 +187,8 @@ class _Bar:
         rate = self._steps / max(time.monotonic() - self._begun, 1e-9)
         shown = [f"{rate:.2f} it/s", *(f"{name} {value:.4g}" for name, value in figures.items())]
         shown.append(memory_used())
+        while len(" ".join(shown)) > self._room and shown:
+            shown.pop()
         self._bars.update(  # type: ignore[attr-defined]
             self._number, advance=steps, figures=" ".join(shown)
         )

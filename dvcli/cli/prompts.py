@@ -1,25 +1,55 @@
-"""What to sample: prompts from options, a file or a pipe, times styles, times seeds."""
+"""What to sample: prompts from options, a file or a pipe, times styles, times seeds.
 
+A file has a prompt a line with switches of its own behind it, or, named `.jsonl`, an object a line.
+What the line says takes the place of what the command says.
+"""
+
+import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from dvcli.errors import InputError, UsageError
+from dvcli.cli.switches import LONGEST, Switches, read_line, read_object
+from dvcli.errors import DvidError, InputError, UsageError
+from dvcli.recipes import Controls, Depth, DType, Invert, Sample
 from dvcli.styles import Style, find_style
 
-LONGEST = 20_000  # characters; a line beyond is no prompt but a mistaken file
+JSON_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """One clip that is asked for; `prompt` and `negative` have the style in them."""
+    """One clip that is asked for; `prompt` and `negative` have the style in them.
+
+    `switches` are what its own line asks for beside style, negative prompt and seed; `place` is the
+    line, if it came from a file.
+    """
 
     words: str
     prompt: str
     negative: str
     style: str | None
     seed: int
+    switches: Switches = field(default_factory=Switches)
+    place: str | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """What a file of it is named after."""
+        if self.switches.name is not None:
+            return self.switches.name
+        return self.words if self.style is None else f"{self.words[:24]} {self.style}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A prompt with its own switches, before styles and seeds multiply it."""
+
+    words: str
+    switches: Switches = field(default_factory=Switches)
+    place: str | None = None
 
 
 def gather(
@@ -31,47 +61,189 @@ def gather(
     seeds: Sequence[int],
 ) -> list[Wish]:
     """Every prompt × style × seed, in that order, each once."""
-    every = [*prompts, *(_lines(file) if file is not None else ())]
+    every = [Asked(words=words) for words in prompts]
+    every += [] if file is None else read_prompts(file)
     if not every:
         raise UsageError("no prompt", hint='`dvid sample --prompt "what the new clip shows"`')
-    for words in every:
-        if not words.strip():
-            raise UsageError("the prompt is empty", hint="say what the new clip shows")
-    chosen: list[Style | None] = [find_style(name) for name in styles] or [None]
-    wishes = []
-    for words in every:
-        for style in chosen:
-            prompt, without = (words.strip(), negative)
-            if style is not None:
-                prompt, without = style.apply(prompt, negative)
-            named = None if style is None else style.name
-            wishes += [
-                Wish(words=words.strip(), prompt=prompt, negative=without, style=named, seed=seed)
-                for seed in seeds
-            ]
+    command = Switches(style=tuple(styles), negative=negative, seed=tuple(seeds))
+    return wishes_of(every, command)
+
+
+def wishes_of(asked: Sequence[Asked], command: Switches) -> list[Wish]:
+    """Every prompt × style × seed, each once, where `command` says what the prompts leave open."""
+    wishes: list[Wish] = []
+    for one in asked:
+        with placed(one.place):
+            if not one.words.strip():
+                raise UsageError("the prompt is empty", hint="say what the new clip shows")
+            wishes += _multiplied(one, one.switches.over(command))
     return list(dict.fromkeys(wishes))
 
 
-def _lines(file: str) -> list[str]:
-    """The prompts of a file, one a line; blank ones and those that begin with # are passed over."""
-    name = "standard input" if file == "-" else f"`{file}`"
+def _multiplied(one: Asked, said: Switches) -> Iterator[Wish]:
+    own = {name: value for name, value in one.switches.given.items() if name not in _MULTIPLY}
+    chosen: list[Style | None] = [find_style(name) for name in said.style or ()] or [None]
+    for style in chosen:
+        prompt, without = one.words.strip(), said.negative or ""
+        if style is not None:
+            prompt, without = style.apply(prompt, without)
+        for seed in said.seed or (Sample.seed,):
+            yield Wish(
+                words=one.words.strip(),
+                prompt=prompt,
+                negative=without,
+                style=None if style is None else style.name,
+                seed=seed,
+                switches=Switches(**own),  # type: ignore[arg-type]  # fields of the same class
+                place=one.place,
+            )
+
+
+_MULTIPLY = ("style", "negative", "seed")
+_CONTROLS = {f"depth_{control.name}": control.name for control in fields(Controls)}
+
+
+def recipes_of(
+    wishes: Sequence[Wish],
+    command: Switches,
+    inverted: Invert,
+    dtype: DType,
+    other: Callable[[str], Depth],
+) -> list[Sample]:
+    """The recipe of each wish; `other` finds the depth of the run that `--depth-from` names.
+
+    Wrong values, and seeds that would all give one clip, are errors that name the line.
+    """
+    found: dict[Sample, int] = {}
+    recipes = []
+    for wish in wishes:
+        with placed(wish.place):
+            said = wish.switches.over(command)
+            recipe = _recipe(wish, said, inverted, dtype, other)
+            if found.setdefault(recipe, wish.seed) != wish.seed:
+                raise UsageError(
+                    "several seeds would give the same clip several times: nothing here is random",
+                    hint="`--eta` above 0 or `--from-noise` makes the seed matter",
+                )
+        recipes.append(recipe)
+    return recipes
+
+
+def _recipe(
+    wish: Wish, said: Switches, inverted: Invert, dtype: DType, other: Callable[[str], Depth]
+) -> Sample:
+    given = said.given
+    controls = {own: given[name] for name, own in _CONTROLS.items() if name in given}
+    plain = {name: given[name] for name in _PLAIN if name in given}
+    return Sample(
+        inverted=inverted,
+        prompt=wish.prompt,
+        negative=wish.negative,
+        start="noise" if said.from_noise else "inverted",
+        seed=wish.seed,
+        controls=Controls(**controls),  # type: ignore[arg-type]  # the switches have its types
+        blend=None if said.depth_from is None else other(said.depth_from),
+        dtype=dtype,
+        **plain,  # type: ignore[arg-type]
+    )
+
+
+_PLAIN = ("guidance", "guidance_from", "guidance_until", "strength", "eta")
+
+
+@contextmanager
+def placed(place: str | None) -> Iterator[None]:
+    """Have an error of the inside say at which line it is; a wrong word in a file is exit 3."""
+    try:
+        yield
+    except DvidError as error:
+        if place is None or error.message.startswith(place):
+            raise
+        kind = InputError if isinstance(error, UsageError) else type(error)
+        raise kind(f"{place}: {error.message}", hint=error.hint) from error
+
+
+def read_prompts(file: str) -> list[Asked]:
+    """The prompts of a file, one a line; `-` is standard input. Raises `InputError`."""
+    reads = _object if file.endswith(JSON_LINES) else _text
+    found = []
+    for place, line in lines_of(file, hint="one prompt a line, or - for standard input"):
+        if reads is _text and line.startswith("#"):
+            continue
+        with placed(place):
+            if len(line) > LONGEST or "\0" in line:
+                raise InputError(f"{place} is no prompt")
+            words, switches = reads(line)
+            if not words:
+                raise InputError("there is no prompt", hint="`PROMPT --switch value`")
+            found.append(Asked(words=words, switches=switches, place=place))
+    if not found:
+        raise InputError(f"{named(file)} has no prompt in it", hint="one prompt a line")
+    return found
+
+
+_text = read_line
+
+
+def _object(line: str) -> tuple[str, Switches]:
+    found = read_json(line)
+    if isinstance(found, str):
+        return found.strip(), Switches()
+    return read_object(mapping(found))
+
+
+def mapping(found: object) -> Mapping[str, object]:
+    """The JSON value as an object."""
+    if not isinstance(found, dict):
+        raise InputError("it is no JSON object", hint='such as {"prompt": "a red fox"}')
+    return found
+
+
+def read_json(line: str) -> object:
+    """The JSON value of a line; every name of an object once, every text valid Unicode."""
+    try:
+        found: object = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it is no JSON: {str(error)[:100]}") from None
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError("half a character is in it, which is no text") from None
+    return found
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InputError(f"`{name[:40]}` is there twice")
+        found[name] = value
+    return found
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is no number")
+
+
+def named(file: str) -> str:
+    """What messages call the file."""
+    return "standard input" if file == "-" else f"`{file}`"
+
+
+def lines_of(file: str, *, hint: str) -> Iterator[tuple[str, str]]:
+    """(its place for messages, the line) of every line that is not blank, without outer spaces."""
+    name = named(file)
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"line {line} of {name} is not UTF-8 text") from error
     except FileNotFoundError as error:
-        raise InputError(
-            f"no file {name}", hint="one prompt a line, or - for standard input"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"no file {name}", hint=hint) from error
+    except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         raise InputError(f"{name} cannot be read as UTF-8 text: {error}") from error
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.strip()
-        if not words or words.startswith("#"):
-            continue
-        if len(words) > LONGEST or "\0" in words:
-            raise InputError(f"line {number} of {name} is no prompt")
-        found.append(words)
-    if not found:
-        raise InputError(f"{name} has no prompt in it", hint="one prompt a line")
-    return found
+    # By line feeds alone, as editors count; `splitlines` would also cut at U+2028 and form feeds.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"line {number} of {name}", line.strip()

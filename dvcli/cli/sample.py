@@ -1,16 +1,21 @@
 """`dvid sample`: new clips from one inversion, every prompt × style × seed."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from dvcli.cli import options as o
+from dvcli.cli import shard as shards
 from dvcli.cli.groups import Delivery, DepthControls
+from dvcli.cli.method import OtherModel, generate
 from dvcli.cli.output import check, deliver
-from dvcli.cli.prompts import Wish, gather
+from dvcli.cli.prompts import Wish, gather, recipes_of
 from dvcli.cli.record import inversion, remember
 from dvcli.cli.session import Session, verb
-from dvcli.errors import UsageError
+from dvcli.cli.switches import Switches
+from dvcli.errors import InputError, UsageError
 from dvcli.recipes import Depth, Invert, Sample
 
 
@@ -19,6 +24,7 @@ def sample(
     session: Session,
     to: Delivery,
     depth: DepthControls,
+    other: OtherModel,
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="A tuned run.", show_default="the last")
     ] = None,
@@ -31,7 +37,12 @@ def sample(
     ] = None,
     prompts_file: Annotated[
         str | None,
-        typer.Option("--prompts-file", "-f", metavar="FILE|-", help="Prompts, one a line."),
+        typer.Option(
+            "--prompts-file",
+            "-f",
+            metavar="FILE|-",
+            help="A prompt a line, with switches; or .jsonl.",
+        ),
     ] = None,
     style: Annotated[
         list[str] | None, typer.Option("--style", "-s", help="A style by name; may be repeated.")
@@ -62,6 +73,7 @@ def sample(
         typer.Option(help="Checked against the inversion's.", show_default="the inversion's"),
     ] = None,
     base: o.BaseNow = None,
+    shard: shards.Option = None,
 ) -> None:
     """Make new clips with a clip's motion.
 
@@ -72,9 +84,29 @@ def sample(
     wishes = gather(
         prompt or [], prompts_file, styles=style or [], negative=negative, seeds=seed or [0]
     )
+    part = shards.parse(shard)
     if run is not None and run_option is not None:
         raise UsageError(f"two runs are named, `{run}` and `{run_option}`", hint="name one")
     kept = session.run(run or run_option)
+    if other.method == "cogvideox":
+        refuse_switches(wishes, "CogVideoX")
+        if not part.of(wishes):
+            session.note(f"the shard {part} has no prompt in it")
+            return
+        generate(
+            session,
+            to,
+            other,
+            kept=kept,
+            wishes=part.of(wishes),
+            base=base,
+            guidance=guidance,
+            strength=strength,
+            steps=steps,
+            from_noise=from_noise,
+        )
+        return
+    other.refuse_alone(session)
     session.sources.expect(kept, model=base)
     inverted = inversion(kept, session.number_format)
     if steps is not None and steps != inverted.steps:
@@ -82,40 +114,49 @@ def sample(
             f"the inversion has {inverted.steps} steps, so sampling cannot have {steps}",
             hint=f"`dvid invert {kept.name} --steps {steps}` first",
         )
-    recipes = [
-        Sample(
-            inverted=inverted,
-            prompt=wish.prompt,
-            negative=wish.negative,
-            guidance=guidance,
-            guidance_from=guidance_from,
-            guidance_until=guidance_until,
-            strength=strength,
-            eta=eta,
-            start="noise" if from_noise else "inverted",
-            seed=wish.seed,
-            controls=depth.controls(),
-            blend=_other_depth(session, depth, inverted),
-            dtype=session.number_format,
-        )
-        for wish in wishes
-    ]
-    if len(seed or []) > 1 and not recipes[0].random:
-        raise UsageError(
-            "several seeds would give the same clip several times: nothing here is random",
-            hint="`--eta` above 0 or `--from-noise` makes the seed matter",
-        )
+    command = Switches(
+        guidance=guidance,
+        guidance_from=guidance_from,
+        guidance_until=guidance_until,
+        strength=strength,
+        eta=eta,
+        from_noise=from_noise,
+        depth_gain=depth.depth_gain,
+        depth_bias=depth.depth_bias,
+        depth_gamma=depth.depth_gamma,
+        depth_near=depth.depth_near,
+        depth_far=depth.depth_far,
+        depth_smooth=depth.depth_smooth,
+        depth_active=depth.depth_active,
+        depth_blend=depth.depth_blend,
+        depth_from=depth.depth_from,
+    )
+    recipes = recipes_of(
+        wishes,
+        command,
+        inverted,
+        session.number_format,
+        lambda name: other_depth(session, name, inverted),
+    )
+    if "invert" not in kept.recipes:
+        recipes = from_one_inversion(recipes)
     check(to, results=len(recipes), session=session, sources=recipes)
+    wishes, recipes = part.of(wishes), part.of(recipes)
     if session.dry_run:
         for recipe in recipes:
             session.show_plan(recipe)
         return
+    if not recipes:
+        session.note(f"the shard {part} has no prompt in it")
+        return
+    session.expect(recipes)
     session.warn_of_overflow(inverted.tuned.base.tokenizer, recipes)
-    if not from_noise and kept.recipes.get("invert") != (used := recipes[0].inverted):
+    used = inversion_of(recipes)
+    if used is not None and kept.recipes.get("invert") != used:
         session.realise_input(used)
         kept = remember(session, used, kept)
     for wish, recipe in zip(wishes, recipes, strict=True):
-        path, key = deliver(session, recipe, to, run=kept, words=_named(wish))
+        path, key = deliver(session, recipe, to, run=kept, words=wish.label)
         session.runs.add_sample(kept.name, recipe, key=key, path=str(path.resolve()))
         session.result(
             str(path),
@@ -129,14 +170,37 @@ def sample(
         )
 
 
-def _named(wish: Wish) -> str:
-    return wish.words if wish.style is None else f"{wish.words[:24]} {wish.style}"
+def from_one_inversion(recipes: Sequence[Sample]) -> list[Sample]:
+    """The recipes, all from the inversion that keeps its trajectory where one of them needs it."""
+    kept = {recipe.inverted for recipe in recipes if recipe.inverted.trajectory}
+
+    def along(recipe: Sample) -> Sample:
+        whole = replace(recipe.inverted, trajectory=True)
+        start = recipe.start == "inverted" and whole in kept
+        return replace(recipe, inverted=whole) if start else recipe
+
+    return [along(recipe) for recipe in recipes]
 
 
-def _other_depth(session: Session, depth: DepthControls, inverted: Invert) -> Depth | None:
-    if depth.depth_from is None:
-        return None
-    other = session.run(depth.depth_from)
+def inversion_of(recipes: Sequence[Sample]) -> Invert | None:
+    """The inversion that the recipes start from, the one with its trajectory if there is one."""
+    used = [recipe.inverted for recipe in recipes if recipe.start == "inverted"]
+    return max(used, key=lambda inverted: inverted.trajectory, default=None)
+
+
+def refuse_switches(wishes: Sequence[Wish], model: str) -> None:
+    """Refuse lines with switches that another model knows nothing of."""
+    for wish in wishes:
+        for name in wish.switches.given.keys() - {"name"}:
+            raise InputError(
+                f"{wish.place}: `--{name.replace('_', '-')}` on a line means nothing to {model}",
+                hint="`--style`, `--negative` and `--seed` do; others go on the command line",
+            )
+
+
+def other_depth(session: Session, name: str, inverted: Invert) -> Depth:
+    """The depth of another run, to blend with that of the inversion's own clip."""
+    other = session.run(name)
     session.sources.expect(other)
     recipe = other.recipes.get("depth")
     if not isinstance(recipe, Depth):

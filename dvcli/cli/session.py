@@ -19,11 +19,12 @@ import typer
 from dvcli.cli import options as o
 from dvcli.cli.quoting import printable
 from dvcli.errors import StorageError, UsageError
-from dvcli.recipes import Digest, DType, Recipe, Sample, Tune
+from dvcli.recipes import Digest, DType, Recipe, Render, Sample, Tune
 from dvcli.runtime import Runtime, Stop
 
 # Loaded when first needed, so that a help page costs no more than its text.
 if TYPE_CHECKING:
+    from dvcli.cli.progress import Reporter
     from dvcli.cli.sources import Sources
     from dvcli.runs import Run, Runs
     from dvcli.store import Artifact, Store
@@ -124,6 +125,8 @@ class Session(Console):
     attention: o.AttentionOption = "auto"
     offline: o.Offline = False
     checkpoint_grad: o.CheckpointGrad = "auto"
+    memory: o.MemoryOption = "auto"
+    compile: o.Compile = False
     memory_limit: o.MemoryLimit = None
 
     def __post_init__(self) -> None:
@@ -157,18 +160,34 @@ class Session(Console):
 
     @cached_property
     def runtime(self) -> Runtime:
-        from dvcli.cli.progress import reporter
         from dvcli.devices import resolve_device
 
         return Runtime(
             device=resolve_device(self.device),
             attention=self.attention,
             checkpoint_grad=self.checkpoint_grad,
+            memory=self.memory,
+            compile=self.compile,
+            frame_chunk=1 if self.memory == "low" else Runtime.frame_chunk,
             memory_limit=None if self.memory_limit is None else memory(self.memory_limit),
-            progress=reporter(quiet=self.quiet),
+            progress=self.teller,
             stop=Stop(),
             locate=lambda digest: self.sources.locate(digest),
         )
+
+    @cached_property
+    def teller(self) -> "Reporter":
+        """What tells of the progress."""
+        from dvcli.cli.progress import reporter
+
+        return reporter(quiet=self.quiet)
+
+    def expect(self, recipes: Sequence[Recipe]) -> None:
+        """Let the progress say which of the stages that have yet to run is at work."""
+        from dvcli.stages import missing
+
+        if not self.quiet:
+            self.teller.expect(missing(recipes, self.store, again=self.refresh))
 
     @property
     def number_format(self) -> DType:
@@ -181,6 +200,8 @@ class Session(Console):
         """The recipe's artifact, built again, once a command, when `--refresh` asks for it."""
         from dvcli.stages import realise
 
+        if self.teller.told_all and not isinstance(recipe, Render):
+            self.expect([recipe])
         refresh = self.refresh and recipe not in self._refreshed
         artifact = realise(recipe, self.store, self.runtime, refresh=refresh)
         self._refreshed.add(recipe)
@@ -219,16 +240,27 @@ class Session(Console):
                 log.warning("the text encoder does not see the end of the prompt: `%s`", cut)
 
     def show_plan(self, recipe: Recipe) -> None:
-        """The plan as results: stage, hit or miss, key, and what a hit saves."""
+        """The plan as results: stage, hit or miss, key, and what a hit saves or a miss costs."""
+        from dvcli.cli.progress import duration
         from dvcli.stages import plan
+        from dvcli.stages.estimate import estimates
 
-        for step in plan(recipe, self.store):
+        steps = plan(recipe, self.store)
+        costs = estimates([step.recipe for step in steps if not step.hit], self.store)
+        for step in steps:
+            cost = costs.get(step.recipe)
+            if step.hit:
+                time = f"saves {duration(step.seconds or 0)}"
+            else:
+                time = "?" if cost is None else f"about {duration(cost)}"
+            what = "hit" if step.hit else "miss"
             self.result(
-                "\t".join([step.recipe.stage, "hit" if step.hit else "miss", step.key or "-"]),
+                "\t".join([step.recipe.stage, what, step.key or "-", time]),
                 stage=step.recipe.stage,
                 hit=step.hit,
                 key=step.key,
                 seconds=step.seconds,
+                estimate=cost,
             )
 
 

@@ -12,7 +12,7 @@ from dvcli.cli.commands import Names, commands, line, spelled, steps
 from dvcli.cli.quoting import pretty_json
 from dvcli.cli.session import Console, verb
 from dvcli.errors import DvidError, InputError, MissingError
-from dvcli.recipes import Depth, Extract, Recipe, Render, Tune
+from dvcli.recipes import Depth, Extract, Recipe, Render, Tune, method_of
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
@@ -86,6 +86,11 @@ def show(
     """
     if what is not None and os.path.isfile(what):  # noqa: PTH113  # no error for any name
         story = embedded(Path(what))
+        if story is None and (shown := contents(Path(what))):
+            for recipe, model in shown:
+                lines = commands(recipe, Names(model=model or Names.model))
+                _say(console, recipe, lines)
+            return
         if story is None:
             raise InputError(
                 f"`{what}` carries no provenance of dvid", hint="`dvid show RUN` knows runs"
@@ -101,10 +106,44 @@ def show(
             return
         recipe = _last(run)
         lines = commands(recipe, names_of(run))
+    _say(console, recipe, lines)
+
+
+def contents(path: Path) -> list[tuple[Recipe, str | None]]:
+    """What a grid or contact sheet of `dvid report` shows: each clip's recipe and model."""
+    from dvcli.recipe_json import Unfit, read
+    from dvcli.video.metadata import read_metadata
+
+    try:
+        found = _parsed(read_metadata(path))
+        if not isinstance(found, dict) or "report" not in found:
+            return []
+        if read(int, found.get("schema"), "`schema`") != 1:
+            raise Unfit("its format is that of a newer dvid")
+        return [
+            (read(Recipe, one["recipe"], "a recipe"), read(str | None, one["model"], "`model`"))
+            for one in found["report"]
+        ]
+    except (Unfit, DvidError, ValueError, TypeError, KeyError, RecursionError) as unfit:
+        raise InputError(
+            f"what is shown in `{path}` cannot be read: {unfit}",
+            hint="`dvid --version` says which dvid this is; a newer one reads more",
+        ) from None
+
+
+def _parsed(text: str | None) -> object:
+    """The text as JSON; None for what some other program wrote."""
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _say(console: Console, recipe: Recipe, lines: list[str]) -> None:
     if console.json:
         from dvcli.recipe_json import to_json
 
-        console.result("", recipe=to_json(recipe), commands=lines)
+        console.result("", method=method_of(recipe), recipe=to_json(recipe), commands=lines)
         return
     for text in lines:
         console.result(text)

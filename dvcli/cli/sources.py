@@ -51,6 +51,13 @@ class Sources:
         self._know(found)
         return found
 
+    def video_model(self, reference: str) -> Checkpoint:
+        """The CogVideoX checkpoint that the reference names, known from here on."""
+        folder = resolve(reference, offline=self._offline, kind="cogvideox")
+        found = checkpoint(reference, folder, self._store.digest_file)
+        self._know(found)
+        return found
+
     def estimator(self, reference: str) -> Digest:
         """The digest of a depth estimator, or of a base model's own."""
         return self._single(reference, "depth", "depth_estimator")

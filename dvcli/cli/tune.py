@@ -9,6 +9,7 @@ import typer
 from dvcli.cli import options as o
 from dvcli.cli.frames import depth_recipe
 from dvcli.cli.groups import FULL_SIZE, Framing
+from dvcli.cli.method import TuneMethod, fits, tune_a_video
 from dvcli.cli.record import begin, frames_of, going_on, remember, tuned
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
@@ -39,6 +40,9 @@ def tune(
             "--run", metavar="RUN", help="Tune this run's frames; with CLIP, the name to use."
         ),
     ] = None,
+    method: Annotated[
+        TuneMethod, typer.Option(help="Tune-A-Video is without depth and temporal loss.")
+    ] = "dvid",
     model: o.Model = "sd2-depth",
     depth: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Your own depth video or folder.")
@@ -71,7 +75,13 @@ def tune(
     session.keeps("tuning")
     kept, clip, prompt = _meant(session, clip, prompt, run)
     if kept is not None and kept.model is not None and "model" not in session.given:
-        model = kept.model
+        model, chosen = kept.model, True
+    else:
+        chosen = "model" in session.given or model != "sd2-depth"
+    if method == "tune-a-video":
+        model, temporal_weight = tune_a_video(
+            session, model=model, chosen=chosen, depth=depth, temporal_weight=temporal_weight
+        )
 
     def made_of(frames: Extract, depth: Depth | None, base: Base) -> Tune:
         return Tune(
@@ -93,6 +103,7 @@ def tune(
     # Once on nothing, so that a wrong value is refused before a model is fetched or read.
     made_of(framing.recipe(NOTHING, FULL_SIZE), None, Base(**dict.fromkeys(PARTS, NOTHING)))
     frames, found, place = _frames(session, kept, clip, framing, model, run)
+    fits(session, method, found, model)
     recipe = made_of(frames, _depth(session, kept, frames, found, depth, model), base(found))
     if session.dry_run:
         session.show_plan(recipe)

@@ -19,6 +19,7 @@ from dvcli.errors import InputError, UsageError
 Clip: TypeAlias = Float[Tensor, "f c h w"]
 Denoiser: TypeAlias = Callable[[Clip, int], Clip]
 Prediction: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
+Power: TypeAlias = float | Float[Tensor, ""]  # ᾱ; on the device where the host must not be asked
 
 # ᾱ = 0 (a terminal SNR of zero) would lose x_0 in ε; diffusers' Euler and DPM schedulers use this.
 ALPHA_FLOOR = 2.0**-24
@@ -140,12 +141,17 @@ def number(config: Mapping[str, object], name: str, default: float) -> float:
     return value
 
 
-def x0_from(prediction: Prediction, output: Clip, x: Clip, alpha: float) -> Clip:
+def root(power: Power) -> Power:
+    """The square root, of a number or of a scalar tensor."""
+    return power.sqrt() if isinstance(power, Tensor) else math.sqrt(power)
+
+
+def x0_from(prediction: Prediction, output: Clip, x: Clip, alpha: Power) -> Clip:
     """The clean clip that a network's raw output at `x` and ᾱ implies."""
     if prediction == "epsilon":
-        return (x - math.sqrt(1 - alpha) * output) / math.sqrt(alpha)
+        return (x - root(1 - alpha) * output) / root(alpha)
     if prediction == "v_prediction":
-        return math.sqrt(alpha) * x - math.sqrt(1 - alpha) * output
+        return root(alpha) * x - root(1 - alpha) * output
     return output
 
 
@@ -158,9 +164,9 @@ def eps_from(prediction: Prediction, output: Clip, x: Clip, alpha: float) -> Cli
     return (x - math.sqrt(alpha) * output) / math.sqrt(1 - alpha)
 
 
-def add_noise(x_0: Clip, eps: Clip, alpha: float) -> Clip:
+def add_noise(x_0: Clip, eps: Clip, alpha: Power) -> Clip:
     """The clip with noise of power 1 - ᾱ: √ᾱ x_0 + √(1-ᾱ) ε."""
-    return math.sqrt(alpha) * x_0 + math.sqrt(1 - alpha) * eps
+    return root(alpha) * x_0 + root(1 - alpha) * eps
 
 
 def ddim_step(x: Clip, eps: Clip, alpha_from: float, alpha_to: float) -> Clip:

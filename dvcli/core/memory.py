@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dvcli.core.tuning import checkpoint_gradients
+from dvcli.core.recomputing import Level, checkpoint_gradients, checkpointed
 from dvcli.core.unet import delta_parameters, predict
 
 Size: TypeAlias = tuple[int, int, int]  # channels, height, width of the latents, depth not counted
@@ -92,18 +92,21 @@ def tuning_bytes(
     size: Size,
     tokens: int,
     dtype: torch.dtype,
-    checkpointed: bool,
+    level: Level,
+    offload: bool = False,
 ) -> int:
     """Peak bytes of tuning an inflated network, on whatever device it is (`meta` too).
 
-    Weights in `dtype`, the trained ones in float32 with two moments each, and the highest point of
-    activations and gradients in a forward and backward pass on fake tensors. Workspaces of kernels
-    and the fragmentation of an allocator come on top.
+    Weights in `dtype`, the trained ones in float32 with two moments each unless those are kept
+    elsewhere, and the highest point of activations and gradients in a forward and backward pass on
+    fake tensors, at that level of recomputation. Workspaces of kernels and the fragmentation of an
+    allocator come on top.
     """
-    before = unet.is_gradient_checkpointing
-    checkpoint_gradients(unet, checkpointed)
+    before = checkpointed(unet)
+    checkpoint_gradients(unet, level)
     try:
-        moments = 2 * sum(4 * p.numel() for p in delta_parameters(unet).values())
+        each = 0 if offload else 8
+        moments = sum(each * p.numel() for p in delta_parameters(unet).values())
         return moments + peak(TuningStep(unet), frames, size, tokens, dtype)
     finally:
         checkpoint_gradients(unet, before)

@@ -5,30 +5,23 @@ and goes on exactly as the unbroken one would have.
 """
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
 
 import torch
-import torch.utils.checkpoint
 from diffusers import UNet2DConditionModel
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from dvcli.core.ddim import Clip, Prediction, Schedule, add_noise, x0_from
-from dvcli.core.unet import Depth, Text, deltas, load_deltas, predict, trainable
+from dvcli.core.ddim import Clip, Power, Prediction, Schedule, add_noise, root, x0_from
+from dvcli.core.graphs import Recorder, Replayed
+from dvcli.core.optimising import Optimiser, State, gradients, restore_deltas
+from dvcli.core.unet import Depth, Text, predict, trainable
 from dvcli.errors import InputError
 from dvcli.recipes import TemporalTarget
 
-State: TypeAlias = dict[str, Tensor]  # flat, for safetensors: `deltas/…`, `exp_avg/…`, `step`
-
-BETAS, EPS = (0.9, 0.999), 1e-8
-MOMENTS = ("exp_avg", "exp_avg_sq")
-# fp16 gradients underflow below 6e-8; the largest factor without overflow is found anew every
-# step, because a factor remembered from earlier steps would be state a resumed run lacks.
-FP16_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)
+PATIENCE = 16  # steps between two looks at whether all is well, where looking waits for the device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +42,37 @@ class Step:
     """One finished step, counted from 1; `state()` is all that a resumed run needs.
 
     It is there until the next step changes the tensors; then, and when that step broke off while
-    it did, it raises `Torn`.
+    it did, it raises `Torn`. `figures` are the loss, its two parts and the gradient's norm, where
+    the device has them; to read one of them on a GPU is to wait for the step.
     """
 
     index: int
-    loss: float
-    denoising: float
-    temporal: float
-    gradient_norm: float
+    figures: Float[Tensor, "4"]
     t: int
     state: Callable[[], State]
+
+    @property
+    def loss(self) -> float:
+        return float(self.figures[0])
+
+    @property
+    def denoising(self) -> float:
+        return float(self.figures[1])
+
+    @property
+    def temporal(self) -> float:
+        return float(self.figures[2])
+
+    @property
+    def gradient_norm(self) -> float:
+        return float(self.figures[3])
 
 
 def loss(
     output: Clip,
     latents: Clip,
     noise: Clip,
-    alpha: float,
+    alpha: Power,
     prediction: Prediction,
     *,
     temporal_weight: float,
@@ -80,7 +87,7 @@ def loss(
     x = add_noise(latents, noise, alpha)
     targets = {
         "epsilon": noise,
-        "v_prediction": math.sqrt(alpha) * noise - math.sqrt(1 - alpha) * latents,
+        "v_prediction": root(alpha) * noise - root(1 - alpha) * latents,
         "sample": latents,
     }
     denoising = torch.mean((output - targets[prediction]) ** 2)
@@ -111,89 +118,108 @@ def train(
     temporal_target: TemporalTarget,
     seed: int,
     start: State | None = None,
+    offload: bool = False,
+    by: Recorder | None = None,
 ) -> Iterator[Step]:
     """Every step of tuning an inflated network in place, from `start` or from the beginning.
 
     Of the schedule only the prediction type and the training ᾱ are used. Tensors are on the
-    network's device. A loss or gradient that is not finite is an `InputError` that names the step.
+    network's device. A loss or gradient that is not finite is an `InputError` that names the step;
+    on a GPU it comes a few steps late, and no step after the last good one has changed a tensor.
+    `offload` keeps the optimiser's state on the CPU; `by` records the step and replays it.
     """
     parameters = trainable(unet)
     done = restore_deltas(unet, start) if start is not None else 0
-    optimiser = torch.optim.AdamW(
-        list(parameters.values()),
-        lr=lr,
-        betas=BETAS,
-        eps=EPS,
-        weight_decay=weight_decay,
-        fused=latents.device.type == "cuda",
-    )
+    trained = list(parameters.values())
+    optimiser = Optimiser(trained, lr=lr, weight_decay=weight_decay, offload=offload)
     if start is not None and done:
-        restore_moments(optimiser, list(parameters), start)
+        optimiser.restore(list(parameters), start)
     latents = latents.float()
+    half = unet.conv_in.weight.dtype == torch.float16
+    draw = Draw(latents, schedule)
+    figures = latents.new_zeros(4)
+    good = latents.new_zeros(())  # steps of this run before the first broken one
     whole: int | None = done  # the step whose tensors the network has
+
+    def total() -> Tensor:
+        output = predict(unet, add_noise(latents, draw.noise, draw.alpha), draw.t, text, depth)
+        parts = loss(
+            output,
+            latents,
+            draw.noise,
+            draw.alpha,
+            schedule.prediction,
+            temporal_weight=temporal_weight,
+            temporal_target=temporal_target,
+        )
+        found = (parts.total, parts.denoising, parts.temporal)
+        figures[:3].copy_(torch.stack(found).detach())
+        return parts.total
+
+    def differentiate() -> None:
+        figures[3].copy_(gradients(total, trained, grad_clip, half=half))
+        finite = (figures[0] + figures[3]).isfinite()
+        optimiser.broken.copy_(torch.where(finite, optimiser.broken, 1.0))
+        good.add_(1 - optimiser.broken)
+
+    def advance() -> None:
+        differentiate()
+        optimiser.step()
+
+    def check() -> None:
+        if optimiser.broken:
+            what = "gradient" if figures[0].isfinite() else "loss"
+            raise broken(done + int(good) + 1, what)
 
     def state(index: int) -> State:
         if whole != index:
             raise Torn(f"the tensors are those of step {whole}, not {index}")
-        return state_of(unet, optimiser, index)
+        check()
+        return optimiser.state(unet, index)
 
+    replayed = None if by is None or half or optimiser.away else Replayed(advance, by)
+    waits = latents.device.type != "cpu"
     for index in range(done + 1, steps + 1):
-        generator = torch.Generator().manual_seed(seed_of(seed, index))
-        t = int(torch.randint(len(schedule.train_alphas), (), generator=generator))
-        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-        alpha = schedule.alpha(t)
-
-        def forward(t: int = t, noise: Clip = noise, alpha: float = alpha) -> Loss:
-            output = predict(unet, add_noise(latents, noise, alpha), t, text, depth)
-            return loss(
-                output,
-                latents,
-                noise,
-                alpha,
-                schedule.prediction,
-                temporal_weight=temporal_weight,
-                temporal_target=temporal_target,
-            )
-
-        parts, norm = gradients(forward, unet, list(parameters.values()), grad_clip, index)
-        whole = None
-        optimiser.step()
+        t = draw.next(seed, index)
+        if replayed is not None:
+            whole = None
+            replayed()
+        else:
+            differentiate()
+            if not waits:
+                check()
+            whole = None
+            optimiser.step()
         whole = index
-        yield Step(
-            index=index,
-            loss=float(parts.total.detach()),
-            denoising=float(parts.denoising.detach()),
-            temporal=float(parts.temporal.detach()),
-            gradient_norm=norm,
-            t=t,
-            state=partial(state, index),
-        )
-    optimiser.zero_grad(set_to_none=True)
+        if waits and (index % PATIENCE == 0 or index == steps):
+            check()
+        yield Step(index=index, figures=figures.clone(), t=t, state=partial(state, index))
+    for parameter in trained:
+        parameter.grad = None
 
 
-def gradients(
-    forward: Callable[[], Loss],
-    unet: UNet2DConditionModel,
-    parameters: list[nn.Parameter],
-    grad_clip: float,
-    index: int,
-) -> tuple[Loss, float]:
-    """The loss, and the norm of its gradient before clipping; leaves the clipped one in `.grad`."""
-    scales = FP16_SCALES if unet.conv_in.weight.dtype == torch.float16 else (1.0,)
-    for scale in scales:
-        for parameter in parameters:
-            parameter.grad = None
-        parts = forward()
-        if not parts.total.isfinite():
-            raise broken(index, "loss")
-        (scale * parts.total).backward()  # type: ignore[no-untyped-call]
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad /= scale
-        norm = float(nn.utils.clip_grad_norm_(parameters, grad_clip))
-        if math.isfinite(norm):
-            return parts, norm
-    raise broken(index, "gradient")
+class Draw:
+    """The noise, the time-step and its ᾱ of one step, in buffers on the device of the latents."""
+
+    def __init__(self, latents: Clip, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.noise = torch.zeros_like(latents)
+        device = latents.device
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        self.alpha = torch.zeros((), dtype=exact, device=device)
+        self.t = torch.zeros((), dtype=torch.int64, device=device)
+
+    def next(self, seed: int, index: int) -> int:
+        """The time-step of step `index`, once all of it is drawn, on the CPU, and on its way."""
+        generator = torch.Generator().manual_seed(seed_of(seed, index))
+        t = int(torch.randint(len(self.schedule.train_alphas), (), generator=generator))
+        noise = torch.randn(self.noise.shape, generator=generator)
+        # From pinned memory the copy waits for nothing; torch keeps it until the copy is done.
+        pinned = noise.pin_memory() if self.noise.is_cuda else noise
+        self.noise.copy_(pinned, non_blocking=True)
+        self.alpha.fill_(self.schedule.alpha(t))
+        self.t.fill_(t)
+        return t
 
 
 def broken(index: int, what: str) -> InputError:
@@ -207,59 +233,3 @@ def broken(index: int, what: str) -> InputError:
 def seed_of(seed: int, index: int) -> int:
     """The 32-bit seed of one step; torch's CPU generator looks at no more than 32 bits."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4])
-
-
-def state_of(unet: UNet2DConditionModel, optimiser: torch.optim.AdamW, index: int) -> State:
-    """Copies on the CPU of the deltas, AdamW's two moments and the number of finished steps."""
-    here = deltas(unet)
-    moments = optimiser.state_dict()["state"]
-    flat = {f"deltas/{name}": tensor for name, tensor in here.items()}
-    for place, name in enumerate(here):
-        for moment in MOMENTS:
-            flat[f"{moment}/{name}"] = moments[place][moment].to("cpu", copy=True).contiguous()
-    return {**flat, "step": torch.tensor(index)}
-
-
-def restore_deltas(unet: UNet2DConditionModel, start: Mapping[str, Tensor]) -> int:
-    """The number of steps that `start` has behind it, its deltas loaded."""
-    if "step" not in start:
-        raise InputError("the checkpoint does not say how many steps it has behind it")
-    load_deltas(unet, {n.partition("/")[2]: v for n, v in start.items() if n.startswith("deltas/")})
-    return int(start["step"])
-
-
-def restore_moments(
-    optimiser: torch.optim.AdamW, names: list[str], start: Mapping[str, Tensor]
-) -> None:
-    """Give AdamW the moments of `start` and its count of steps."""
-    lacking = [f"{m}/{n}" for n in names for m in MOMENTS if f"{m}/{n}" not in start]
-    if lacking:
-        raise InputError(f"the checkpoint lacks the tensor `{lacking[0]}`")
-    fresh: dict[str, Any] = optimiser.state_dict()
-    fresh["state"] = {
-        place: {
-            "step": start["step"].to(torch.float32),
-            **{moment: start[f"{moment}/{name}"] for moment in MOMENTS},
-        }
-        for place, name in enumerate(names)
-    }
-    optimiser.load_state_dict(fresh)
-
-
-def checkpoint_gradients(unet: UNet2DConditionModel, on: bool) -> None:
-    """Let the network recompute activations in the backward pass, or keep them.
-
-    Non-reentrant: the reentrant kind gives no gradient to a block whose input needs none, which is
-    every trainable tensor of the down blocks here.
-    """
-    if on:
-        unet.enable_gradient_checkpointing(recomputed)
-    else:
-        unet.disable_gradient_checkpointing()
-
-
-def recomputed(module: nn.Module, *args: object) -> Any:
-    """What the module gives, computed again when the backward pass needs its inside."""
-    return torch.utils.checkpoint.checkpoint(
-        module, *args, use_reentrant=False, preserve_rng_state=False
-    )

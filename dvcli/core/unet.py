@@ -5,8 +5,8 @@ norms keep frames apart, so nothing but the transformer blocks changes. Paramete
 network stay; the new ones are `norm_temp` and `attn_temp` of each block.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -14,51 +14,34 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dvcli.core.attention import (
+    Attend,
+    Keys,
+    Projection,
+    pointwise,
+    TemporalAttention,
+    feed_forward,
+    sparse_attention,
+    text_attention,
+    text_keys,
+)
 from dvcli.core.ddim import Clip, Denoiser, Schedule, eps_from
+from dvcli.core.graphs import Recorder, ReplayedCall
+from dvcli.core.recomputing import recomputed
 from dvcli.errors import InputError
+from dvcli.recipes import Seen, Trained, Tune
 
 Text: TypeAlias = Float[Tensor, "l d"]
 Depth: TypeAlias = Float[Tensor, "f 1 h w"]
-Tokens: TypeAlias = Float[Tensor, "bf n c"]
-Heads: TypeAlias = Float[Tensor, "b heads n d"]
-Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+Time: TypeAlias = int | Int[Tensor, ""]
 
-
-def linear(layer: nn.Linear, x: Float[Tensor, "... c"]) -> Float[Tensor, "... e"]:
-    """The layer in the dtype of `x`: trainable weights stay float32 in a bf16 or fp16 network."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return F.linear(x, layer.weight.to(x.dtype), bias)
-
-
-class TemporalAttention(nn.Module):
-    """Full self-attention over the frames at each position; its output starts at exactly zero."""
-
-    def __init__(self, dim: int, heads: int, inner: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.heads = heads
-        # Made on `meta`, because nn.Linear's own initialisation draws from the global generator.
-        self.to_q, self.to_k, self.to_v = (
-            nn.Linear(dim, inner, bias=False, device="meta").to_empty(device="cpu")
-            for _ in range(3)
-        )
-        self.to_out = nn.Linear(inner, dim, device="meta").to_empty(device="cpu")
-        for layer in (self.to_q, self.to_k, self.to_v):
-            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
-        nn.init.zeros_(self.to_out.weight)
-        nn.init.zeros_(self.to_out.bias)
-
-    def forward(self, x: Tokens, frames: int, attend: Attend) -> Tokens:
-        over_time = "(b f) n (heads d) -> (b n) heads f d"
-        q, k, v = (
-            rearrange(linear(layer, x), over_time, f=frames, heads=self.heads)
-            for layer in (self.to_q, self.to_k, self.to_v)
-        )
-        mixed = rearrange(attend(q, k, v), "(b n) heads f d -> (b f) n (heads d)", n=x.shape[1])
-        return linear(self.to_out, mixed)
+SPATIAL: dict[Trained, tuple[str, ...]] = {
+    "queries": ("to_q",),
+    "projections": ("to_q", "to_k", "to_v", "to_out.0"),
+}
 
 
 class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is untyped
@@ -67,6 +50,9 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
     norm_temp: nn.LayerNorm
     attn_temp: TemporalAttention
     attend: Attend
+    sees: Seen
+    trained: Trained
+    ff_recomputed: bool
 
     def forward(
         self,
@@ -79,77 +65,58 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
         class_labels: Tensor | None = None,
         added_cond_kwargs: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """The tokens `(b f) n c` after the block; `cross_attention_kwargs` carries `frames`."""
+        """The tokens `(b f) n c` after the block.
+
+        `cross_attention_kwargs` carries `frames` and, without gradient, what is `known` of a block.
+        """
         if cross_attention_kwargs is None or encoder_hidden_states is None:
             raise ValueError("a video block needs the text and the number of frames")
         if attention_mask is not None or encoder_attention_mask is not None:
             raise ValueError("attention over frames takes no mask")
         frames = cross_attention_kwargs["frames"]
+        known: Known = cross_attention_kwargs.get("known", {}).get(self, UNKNOWN)
         x, text = hidden_states, encoder_hidden_states
-        x = x + sparse_attention(self.attn1, self.norm1(x), frames, self.attend)
-        x = x + text_attention(self.attn2, self.norm2(x), text, self.attend)
-        x = x + self.ff(self.norm3(x))
+        x = x + sparse_attention(self.attn1, self.norm1(x), frames, self.attend, self.sees)
+        x = x + text_attention(self.attn2, self.norm2(x), text, self.attend, known.text)
+        if self.ff_recomputed and torch.is_grad_enabled():
+            x = x + recomputed(self._fed, x)
+        else:
+            x = x + self._fed(x)
+        if known.silent:
+            return x
         norm = self.norm_temp
         weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
         normed = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
         out: Tensor = x + self.attn_temp(normed, frames, self.attend)
         return out
 
-
-def sparse_attention(attn: Any, x: Tokens, frames: int, attend: Attend) -> Tokens:
-    """Each frame's tokens mixed by attention to frame 1 and the frame before (eq. 6 and 7).
-
-    Keys and values are projected once per frame. Frames 1 and 2 would see frame 1 twice, which
-    leaves a softmax as it is, so they see it once, and one frame alone is as in the image network.
-    """
-    split = "(b f) n (heads d) -> b f heads n d"
-    q, k, v = (
-        rearrange(linear(layer, x), split, f=frames, heads=attn.heads)
-        for layer in (attn.to_q, attn.to_k, attn.to_v)
-    )
-    merged = "b heads (f n) d -> b f n (heads d)"
-    if frames < 3:
-        both = rearrange(q, "b f heads n d -> b heads (f n) d")
-        mixed = rearrange(attend(both, k[:, 0], v[:, 0]), merged, f=frames)
-    else:
-        (k_1, k_before), (v_1, v_before) = first_and_previous(k), first_and_previous(v)
-        head, tail = torch.split(q, [2, frames - 2], dim=1)
-        head = rearrange(head, "b f heads n d -> b heads (f n) d")
-        tail = rearrange(tail, "b f heads n d -> (b f) heads n d")
-        early = rearrange(attend(head, k_1, v_1), merged, f=2)
-        late = attend(tail, k_before, v_before)
-        late = rearrange(late, "(b f) heads n d -> b f n (heads d)", f=frames - 2)
-        mixed = torch.cat([early, late], dim=1)
-    return linear(attn.to_out[0], rearrange(mixed, "b f n c -> (b f) n c"))
+    def _fed(self, x: Tensor) -> Tensor:
+        return feed_forward(self.ff, self.norm3(x))
 
 
-def first_and_previous(
-    k: Float[Tensor, "b f heads n d"],
-) -> tuple[Float[Tensor, "b heads n d"], Float[Tensor, "bg heads m d"]]:
-    """The tokens of frame 1, and for frames 3 to f those together with the frame before's."""
-    first, previous, _ = torch.split(k, [1, k.shape[1] - 2, 1], dim=1)
-    pair = torch.cat([first.expand_as(previous), previous], dim=3)
-    return first[:, 0], rearrange(pair, "b f heads m d -> (b f) heads m d")
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is the same at every call of a frozen block: the text's keys, a silent temporal layer."""
+
+    text: tuple[Keys, Keys] | None = None
+    silent: bool = False
 
 
-def text_attention(attn: Any, x: Tokens, text: Float[Tensor, "b l e"], attend: Attend) -> Tokens:
-    """Each frame's tokens mixed by attention to the text, projected once for all frames."""
-    q = rearrange(
-        linear(attn.to_q, x), "(b f) n (heads d) -> b heads (f n) d", b=len(text), heads=attn.heads
-    )
-    k, v = (
-        rearrange(linear(layer, text), "b l (heads d) -> b heads l d", heads=attn.heads)
-        for layer in (attn.to_k, attn.to_v)
-    )
-    mixed = rearrange(attend(q, k, v), "b heads (f n) d -> (b f) n (heads d)", n=x.shape[1])
-    return linear(attn.to_out[0], mixed)
+UNKNOWN = Known()
 
 
-def inflate(unet: UNet2DConditionModel, generator: torch.Generator) -> UNet2DConditionModel:
+def inflate(
+    unet: UNet2DConditionModel,
+    generator: torch.Generator,
+    *,
+    sees: Seen = Tune.attention,
+    trained: Trained = Tune.train,
+) -> UNet2DConditionModel:
     """The same network, from now on over `(b f)` frames, with temporal layers that do nothing yet.
 
     Works in place. `generator` is a CPU generator; it alone decides the new weights, which are
-    float32. A network with other attention than plain transformer blocks is an `InputError`.
+    float32. `sees` is which frames spatial attention sees, and `trained` what of it tuning changes.
+    A network with other attention than plain transformer blocks is an `InputError`.
     """
     if any(isinstance(m, VideoBlock) for m in unet.modules()):
         raise ValueError("this network is inflated already")
@@ -168,7 +135,13 @@ def inflate(unet: UNet2DConditionModel, generator: torch.Generator) -> UNet2DCon
         block.norm_temp = nn.LayerNorm(dim, device=device)
         block.attn_temp = temporal.to(device)
         block.attend = F.scaled_dot_product_attention
+        block.sees, block.trained, block.ff_recomputed = sees, trained, False
         block.__class__ = VideoBlock
+    for module in unet.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Projection
+        elif isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            pointwise(module)
     return unet
 
 
@@ -203,11 +176,16 @@ def use_attention(unet: UNet2DConditionModel, attend: Attend) -> None:
 
 
 def delta_parameters(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
-    """What tuning changes: both query projections and the temporal layers whole, by name."""
+    """What tuning changes, by name: the temporal layers whole, and of both spatial attentions
+    the query projections or all their projections, as the network was inflated for."""
     return {
         f"{name}.{part}.{leaf}": parameter
         for name, block in video_blocks(unet)
-        for part in ("attn1.to_q", "attn2.to_q", "norm_temp", "attn_temp")
+        for part in (
+            *(f"{attn}.{p}" for attn in ("attn1", "attn2") for p in SPATIAL[block.trained]),
+            "norm_temp",
+            "attn_temp",
+        )
         for leaf, parameter in block.get_submodule(part).named_parameters()
     }
 
@@ -251,32 +229,128 @@ def load_deltas(unet: UNet2DConditionModel, tensors: Mapping[str, Tensor]) -> No
             here[name].copy_(tensor)
 
 
-def predict(unet: UNet2DConditionModel, x: Clip, t: int, text: Text, depth: Depth | None) -> Clip:
-    """The raw output of the network for one clip, float32; it computes in its own dtype."""
-    dtype = unet.conv_in.weight.dtype
-    inputs = x if depth is None else torch.cat([x, depth.to(x)], dim=1)
+def predict(
+    unet: UNet2DConditionModel,
+    x: Clip,
+    t: Time,
+    text: Text,
+    depth: Depth | None,
+    known: Mapping[VideoBlock, Known] | None = None,
+) -> Clip:
+    """The raw output of the network for one clip, float32; it computes in its own dtype.
+
+    `t` as a tensor is on the network's device; `known` is what `frozen` gave for that text.
+    """
+    return predict_batch(unet, x[None], t, text[None], depth, known)[0]
+
+
+def predict_batch(
+    unet: UNet2DConditionModel,
+    x: Float[Tensor, "b f c h w"],
+    t: Time,
+    text: Float[Tensor, "b l d"],
+    depth: Depth | None,
+    known: Mapping[VideoBlock, Known] | None = None,
+) -> Float[Tensor, "b f c h w"]:
+    """The same for clips side by side, each under its own text, all under one depth."""
+    dtype, frames = unet.conv_in.weight.dtype, x.shape[1]
+    inputs = x if depth is None else torch.cat([x, depth.to(x).expand(len(x), *depth.shape)], dim=2)
     wanted = unet.conv_in.in_channels
-    if inputs.shape[1] != wanted:
+    if inputs.shape[2] != wanted:
         given = "without depth" if depth is None else "with depth"
-        raise InputError(f"the U-Net takes {wanted} channels, not {inputs.shape[1]} ({given})")
+        raise InputError(f"the U-Net takes {wanted} channels, not {inputs.shape[2]} ({given})")
+    # diffusers would copy a number to the device and wait for it.
+    time = t if isinstance(t, Tensor) else torch.full((), t, dtype=torch.int64, device=x.device)
     (output,) = unet(
-        inputs.to(dtype),
-        t,
-        encoder_hidden_states=text[None].to(x.device, dtype),
-        cross_attention_kwargs={"frames": len(x)},
+        inputs.flatten(0, 1).to(dtype),
+        time,
+        encoder_hidden_states=text.to(x.device, dtype),
+        cross_attention_kwargs={"frames": frames} | ({} if known is None else {"known": known}),
         return_dict=False,
     )
-    return output.float()  # type: ignore[no-any-return]
+    return output.float().view(*x.shape[:2], *output.shape[1:])  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def frozen(
+    unet: UNet2DConditionModel, text: Float[Tensor, "b l d"]
+) -> dict[VideoBlock, Known]:
+    """What every call of the network under those texts shares, as long as no weight changes."""
+    words = text.to(unet.conv_in.weight)
+    return {
+        block: Known(text=text_keys(block.attn2, words), silent=block.attn_temp.silent)
+        for _, block in video_blocks(unet)
+    }
 
 
 def bind(
-    unet: UNet2DConditionModel, text: Text, depth: Depth | None, schedule: Schedule
+    unet: UNet2DConditionModel,
+    text: Text,
+    depth: Depth | None,
+    schedule: Schedule,
+    *,
+    by: Recorder | None = None,
 ) -> Denoiser:
-    """The network under one text and depth as a denoiser: ε̂ in the dtype of `x`, no gradient."""
+    """The network under one text and depth as a denoiser: ε̂ in the dtype of `x`, no gradient.
+
+    It is bound as it is now: once its weights change it has to be bound again. `by` records the
+    call and replays it.
+    """
+    call = _called(unet, text[None], depth, by)
 
     @torch.no_grad()
     def denoise(x: Clip, t: int) -> Clip:
-        output = predict(unet, x, t, text, depth)
+        (output,) = call(x[None], t)
         return eps_from(schedule.prediction, output.to(x.dtype), x, schedule.alpha(t))
 
     return denoise
+
+
+def bind_guided(
+    unet: UNet2DConditionModel,
+    text: Text,
+    negative: Text,
+    depth: Depth | None,
+    schedule: Schedule,
+    scale: float,
+    *,
+    by: Recorder | None = None,
+) -> Denoiser:
+    """Classifier-free guidance as `guide` gives it, both texts in one call of the network.
+
+    It takes the activations of twice the frames.
+    """
+    if scale == 1:
+        return bind(unet, text, depth, schedule, by=by)
+    call = _called(unet, torch.stack([text, negative]), depth, by)
+
+    @torch.no_grad()
+    def guided(x: Clip, t: int) -> Clip:
+        outputs = call(x.expand(2, *x.shape), t).to(x.dtype)
+        cond, uncond = (
+            eps_from(schedule.prediction, output, x, schedule.alpha(t)) for output in outputs
+        )
+        return uncond + scale * (cond - uncond)
+
+    return guided
+
+
+def _called(
+    unet: UNet2DConditionModel,
+    texts: Float[Tensor, "b l d"],
+    depth: Depth | None,
+    by: Recorder | None,
+) -> Callable[[Tensor, int], Tensor]:
+    """The network's output at clips `b f c h w` and a time-step, each clip under its text."""
+    known = frozen(unet, texts)
+
+    @torch.no_grad()
+    def call(x: Tensor, t: Tensor) -> Tensor:
+        return predict_batch(unet, x, t, texts, depth, known)
+
+    replayed = call if by is None else ReplayedCall(call, by)
+
+    def called(x: Tensor, t: int) -> Tensor:
+        return replayed(x, torch.full((), t, dtype=torch.int64, device=x.device))
+
+    return called

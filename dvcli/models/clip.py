@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from dvcli.errors import InputError
 from dvcli.models.load import DTYPES, image_processor, quiet, tokenizer, transformer
 from dvcli.recipes import DType
 
@@ -51,6 +52,9 @@ def text_embedding(clip: Clip, prompt: str) -> Float[Tensor, "d"]:
     """The prompt's unit vector, float32 on the CPU; what is beyond 77 tokens is cut."""
     limit = clip.model.config.text_config.max_position_embeddings
     found = clip.tokenizer(prompt, truncation=True, max_length=limit, return_tensors="pt")
+    known = clip.model.config.text_config.vocab_size
+    if int(found.input_ids.max()) >= known:
+        raise InputError(f"the CLIP's tokenizer has words beyond the {known} that its model knows")
     found = found.to(clip.model.device)
     features = clip.model.get_text_features(
         input_ids=found.input_ids, attention_mask=found.attention_mask
@@ -61,4 +65,7 @@ def text_embedding(clip: Clip, prompt: str) -> Float[Tensor, "d"]:
 def _unit(features: Any) -> Float[Tensor, "n d"]:
     """Of unit length. transformers 5 answers with an output object, earlier ones with a tensor."""
     vectors: Tensor = features if isinstance(features, Tensor) else features.pooler_output
-    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
+    unit = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
+    if not unit.isfinite().all():
+        raise InputError("the CLIP answers with an embedding that is not finite")
+    return unit

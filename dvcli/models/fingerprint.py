@@ -15,7 +15,9 @@ from typing import Any
 import rfc8785
 
 from dvcli.errors import InputError, UsageError
-from dvcli.models.layout import COMPONENTS, read_json, require_weights, stem_of
+from dvcli.models.header import read_header, require_fitting, together
+from dvcli.models.layout import PIECES, components, read_json, require_weights, stem_of
+from dvcli.models.settings import require_sensible, token_limit
 from dvcli.recipes import Digest
 
 # Settings are compared as values, data files by their bytes. All else in a folder does not count.
@@ -26,8 +28,10 @@ SETTINGS = (
     "special_tokens_map.json",
     "added_tokens.json",
     "preprocessor_config.json",
+    "processor_config.json",  # its `image_processor`, if any, comes before the file above
 )
-DATA = ("vocab.json", "merges.txt", "tokenizer.json")
+PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+DATA = ("vocab.json", "merges.txt", "tokenizer.json", PIECES)
 # Which library wrote the file, and in which precision it would like to be loaded.
 IRRELEVANT = ("transformers_version", "torch_dtype", "dtype")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,7 +55,7 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A base model, or a single depth estimator or CLIP, by its components."""
+    """A base model, a CogVideoX, or a single depth estimator or CLIP, by its components."""
 
     reference: str
     folder: Path
@@ -98,7 +102,7 @@ def checkpoint(
     *,
     only: Collection[str] | None = None,
 ) -> Checkpoint:
-    """The checkpoint in a folder: a base by its parts, else one `clip` or `depth_estimator`.
+    """The checkpoint in a folder: by its parts, else one `clip` or `depth_estimator`.
 
     A base's depth estimator goes together with the `feature_extractor` beside it; it has the digest
     that the same two have in one folder. `only` leaves the other components unread. Raises
@@ -106,8 +110,8 @@ def checkpoint(
     """
     root = folder.resolve()
     if (root / "model_index.json").is_file():
-        read_json(root / "model_index.json")
-        names = [n for n in COMPONENTS if n != "feature_extractor" and (root / n).is_dir()]
+        parts = components(read_json(root / "model_index.json"))
+        names = [n for n in parts if n != "feature_extractor" and (root / n).is_dir()]
         places = {name: root / name for name in names if only is None or name in only}
     else:
         kind = read_json(root / "config.json").get("model_type")
@@ -129,18 +133,26 @@ def component(
 ) -> Component:
     """One component with its digest; `root` is the resolved folder of the whole checkpoint."""
     content: dict[str, object] = {}
+    beside = name == "depth_estimator" and not (folder / PROCESSOR[0]).exists()
     for file in (*SETTINGS, *DATA):
         place = folder / file
-        if name == "depth_estimator" and file == "preprocessor_config.json" and not place.exists():
+        if beside and file in PROCESSOR:
             place = root / "feature_extractor" / file
         if not place.exists():
             continue
         _inside(place, root)
-        content[file] = digest_file(place) if file in DATA else canonical(read_json(place))
+        if file in DATA:
+            content[file] = digest_file(place)
+            continue
+        settings = read_json(place)
+        require_sensible(file, settings, place)
+        content[file] = canonical(settings)
     weights: tuple[Path, ...] = ()
     if stem_of(name) is not None:
         chosen = require_weights([path.name for path in folder.iterdir()], name, str(folder))
         weights = tuple(folder / file for file in chosen.files)
+        held = together([read_header(_inside(path, root)) for path in weights])
+        require_fitting(read_json(folder / "config.json"), held, folder / "config.json")
         content["weights"] = [_digest_weights(path, root, digest_file) for path in weights]
     digest = hashlib.sha256(b"dvid-component-v1\0" + rfc8785.dumps(content))  # type: ignore[arg-type]
     return Component(name=name, folder=folder, weights=weights, digest=digest.hexdigest())
@@ -164,8 +176,7 @@ def canonical(value: object) -> object:
 
 
 def _digest_weights(path: Path, root: Path, digest_file: Callable[[Path], Digest]) -> Digest:
-    _inside(path, root)
-    target = path.resolve()
+    target = _inside(path, root).resolve()
     if path.is_symlink() and target.parent == _blobs(root) and _SHA256.fullmatch(target.name):
         return target.name  # the Hub's cache names a large file by its SHA-256
     return digest_file(path)
@@ -175,13 +186,15 @@ def _blobs(root: Path) -> Path | None:
     return root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
 
 
-def _inside(path: Path, root: Path) -> None:
+def _inside(path: Path, root: Path) -> Path:
+    """The path, unless it leads out of the checkpoint."""
     target = path.resolve()
     if not target.is_relative_to(root) and target.parent != _blobs(root):
         raise InputError(
             f"`{path}` is a link that leaves the checkpoint's folder",
             hint="put a copy of the file in its place",
         )
+    return path
 
 
 def _downsampling(config: Mapping[str, Any]) -> int:
@@ -194,9 +207,12 @@ def _consistent(found: Checkpoint) -> None:
     try:
         latent, taken = found.latent_channels, int(unet["in_channels"])
         text = found.components["text_encoder"].config
-        width = int((text.get("text_config") or text)["hidden_size"])
+        text = text.get("text_config") or text
+        width, positions = int(text["hidden_size"]), int(text.get("max_position_embeddings", 77))
+        place = found.components["tokenizer"].folder / "tokenizer_config.json"
+        longest = token_limit(read_json(place) if place.exists() else {})
         cross, _, _ = found.cross_dim, found.vae_factor, found.unet_factor
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"the configs of `{found.reference}` are not those of a Stable Diffusion ({error})"
         ) from error
@@ -209,6 +225,11 @@ def _consistent(found: Checkpoint) -> None:
         raise InputError(
             f"the U-Net of `{found.reference}` reads text {cross} wide, its text encoder writes"
             f" {width}"
+        )
+    if longest > positions:
+        raise InputError(
+            f"the tokenizer of `{found.reference}` gives {longest} tokens, its text encoder takes"
+            f" {positions}"
         )
     if found.prediction_type not in ("epsilon", "v_prediction", "sample"):
         raise InputError(

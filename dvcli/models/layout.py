@@ -1,7 +1,8 @@
 """What a model's folder is made of, told from its file names and JSON files alone.
 
-Three kinds of folder are known: a `base` in the diffusers format (`model_index.json` and a folder
-per component), and single models in the transformers format, a `depth` estimator and a `clip`.
+Four kinds of folder are known: a `base` and a `cogvideox` in the diffusers format
+(`model_index.json` and a folder per component), and single models in the transformers format, a
+`depth` estimator and a `clip`.
 Only safetensors weights count, and a folder that asks for code of its own is refused.
 """
 
@@ -14,16 +15,23 @@ from typing import Any, Literal
 
 from dvcli.errors import InputError
 
-Kind = Literal["base", "depth", "clip"]
+Kind = Literal["base", "depth", "clip", "cogvideox"]
 
 REQUIRED = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 COMPONENTS = (*REQUIRED, "depth_estimator", "feature_extractor")
+VIDEO_COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINES = ("StableDiffusionDepth2ImgPipeline", "StableDiffusionPipeline")
+VIDEO_PIPELINES = ("CogVideoXPipeline", "CogVideoXVideoToVideoPipeline")
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 TRANSFORMERS_WEIGHTS = "model"
 PRECISIONS = (None, "fp16")  # in the order of preference
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
 TEXTS = (".json", ".txt")
+LARGEST_JSON = 32 * 2**20  # bytes
+DEEPEST = 32
+FOREIGN = ("auto_map", "custom_pipelines", "trust_remote_code", "allow_all_kernels")
+ADAPTER = "adapter_config.json"  # where peft is installed transformers would load it unasked
+PIECES = "spiece.model"  # a SentencePiece vocabulary, which is data only
 UNPICKLE = (
     "if you trust the file, `DiffusionPipeline.from_pretrained(OLD).save_pretrained(NEW)` of"
     " diffusers writes the same model as safetensors"
@@ -71,7 +79,7 @@ def _shards(known: Collection[str], stem: str, mark: str, variant: str | None) -
 
 def stem_of(component: str) -> str | None:
     """What the component's weight files are called; None for a component without weights."""
-    if component in ("unet", "vae"):
+    if component in ("unet", "transformer", "vae"):
         return DIFFUSERS_WEIGHTS
     return (
         TRANSFORMERS_WEIGHTS if component in ("text_encoder", "depth_estimator", "clip") else None
@@ -85,7 +93,9 @@ def needed(names: Iterable[str], kind: Kind) -> list[str]:
     """
     known = list(names)
     if "model_index.json" in known and kind != "clip":
-        wanted = COMPONENTS if kind == "base" else ("depth_estimator", "feature_extractor")
+        wanted = {"base": COMPONENTS, "cogvideox": VIDEO_COMPONENTS}.get(
+            kind, ("depth_estimator", "feature_extractor")
+        )
         chosen = ["model_index.json"]
         for part in wanted:
             inside = [PurePosixPath(name).name for name in known if _parent(name) == part]
@@ -101,6 +111,7 @@ def _parent(name: str) -> str:
 
 def _files(component: str, names: list[str]) -> list[str]:
     texts = [n for n in names if n.endswith(TEXTS) and ".safetensors.index" not in n]
+    texts += [n for n in names if component == "tokenizer" and n == PIECES]
     stem = stem_of(component)
     if stem is None or not names:
         return texts
@@ -113,10 +124,15 @@ def require_weights(names: Iterable[str], component: str, where: str = "") -> We
     known = list(names)
     stem = stem_of(component)
     assert stem is not None
+    place = f"`{where}`" if where else f"the {component}"
+    if ADAPTER in known:
+        raise InputError(
+            f"{place} has an adapter beside its weights, `{ADAPTER}`, which is not loaded",
+            hint="merge the adapter into the weights, or take its files away",
+        )
     weights = choose_weights(known, stem)
     if weights is not None:
         return weights
-    place = f"`{where}`" if where else f"the {component}"
     if any(name.endswith(PICKLES) for name in known):
         raise InputError(
             f"{place} has its weights only as a pickle, which can run any code", hint=UNPICKLE
@@ -129,32 +145,70 @@ def require_weights(names: Iterable[str], component: str, where: str = "") -> We
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; `InputError` when it is no such thing or asks for foreign code."""
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise InputError(f"`{path}` is larger than any settings are")
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"`{path.parent}` has no `{path.name}`") from error
+    except RecursionError:
+        raise _too_deep(path) from None
     except (OSError, ValueError) as error:
         raise InputError(f"`{path}` cannot be read as JSON ({error})") from error
     if not isinstance(found, dict):
         raise InputError(f"`{path}` holds no JSON object")
-    _refuse(found, path)
+    _refuse(found, path, 0)
     return found
 
 
-def _refuse(value: object, path: Path) -> None:
+def _refuse(value: object, path: Path, depth: int) -> None:
+    if depth > DEEPEST:
+        raise _too_deep(path)
     if isinstance(value, Mapping):
-        for name in ("auto_map", "custom_pipelines", "trust_remote_code"):
-            if value.get(name):
+        for name, inner in value.items():
+            if not _is_text(name):
+                raise InputError(f"`{path}` has a name in it that is no text: {name!r}")
+            if name in FOREIGN and inner:
+                raise _foreign(path, name)
+            # transformers takes `org/name` there for a kernel on the Hub, and runs it.
+            if name.endswith(("attn_implementation", "experts_implementation")) and "/" in str(
+                inner
+            ):
+                raise _foreign(path, name)
+            # The name of another model, whose config transformers would fetch.
+            if name in ("backbone", "use_pretrained_backbone") and inner:
                 raise InputError(
-                    f"`{path}` asks for code of its own (`{name}`), which is never run",
-                    hint="use a checkpoint whose classes diffusers and transformers have",
+                    f"`{path}` takes its backbone from elsewhere (`{name}`), which is not fetched",
+                    hint="use a checkpoint whose `backbone_config` says what its backbone is",
                 )
         if value.get("quantization_config"):
             raise InputError(f"`{path}` is of a quantised model, which cannot be tuned")
         for inner in value.values():
-            _refuse(inner, path)
+            _refuse(inner, path, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _refuse(inner, path)
+            _refuse(inner, path, depth + 1)
+    elif isinstance(value, str) and not _is_text(value):
+        raise InputError(f"`{path}` has a value in it that is no text: {value[:40]!r}")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it is Unicode; JSON can write halves of characters, which nothing else can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _foreign(path: Path, name: str) -> InputError:
+    return InputError(
+        f"`{path}` asks for code of its own (`{name}`), which is never run",
+        hint="use a checkpoint whose classes diffusers and transformers have",
+    )
+
+
+def _too_deep(path: Path) -> InputError:
+    return InputError(f"`{path}` is nested deeper than any settings are")
 
 
 def require(folder: Path, kind: Kind) -> None:
@@ -166,16 +220,17 @@ def require(folder: Path, kind: Kind) -> None:
             " diffusers turns a single file into one",
         )
     has_index = (folder / "model_index.json").is_file()
-    if kind == "base":
+    if kind in ("base", "cogvideox"):
         if not has_index:
+            option = "--model" if kind == "base" else "--base"
             raise InputError(
                 f"`{folder}` is no checkpoint, it has no `model_index.json`",
-                hint="`--model` takes a folder in the diffusers format",
+                hint=f"`{option}` takes a folder in the diffusers format",
             )
-        require_pipeline(folder)
-        for part in REQUIRED:
-            _require_component(folder / part, part)
-        if (folder / "depth_estimator").is_dir():
+        require_pipeline(folder, kind)
+        for part in REQUIRED if kind == "base" else VIDEO_COMPONENTS:
+            _require_component(folder / part, part, kind)
+        if kind == "base" and (folder / "depth_estimator").is_dir():
             _require_component(folder / "depth_estimator", "depth_estimator")
     elif kind == "depth" and has_index:
         _require_component(folder / "depth_estimator", "depth_estimator")
@@ -185,15 +240,20 @@ def require(folder: Path, kind: Kind) -> None:
             require_tokenizer(folder)
 
 
-def require_pipeline(folder: Path) -> None:
-    """Raise `InputError` unless the `model_index.json` is that of a base known here."""
+def require_pipeline(folder: Path, kind: Kind = "base") -> None:
+    """Raise `InputError` unless the `model_index.json` is that of a model of that kind."""
     index = read_json(folder / "model_index.json")
-    if index.get("_class_name") not in PIPELINES:
-        raise InputError(
-            f"`{folder}` is a `{index.get('_class_name')}`, not one of `{'`, `'.join(PIPELINES)}`",
-            hint="`--model sd2-depth` is the base this is made for",
-        )
-    for part in COMPONENTS:
+    known = PIPELINES if kind == "base" else VIDEO_PIPELINES
+    found = index.get("_class_name")
+    if found not in known:
+        if kind == "cogvideox":
+            hint = "`--base cogvideox-2b` is one"
+        elif found in VIDEO_PIPELINES:
+            hint = "`dvid sample --method cogvideox --base` takes it"
+        else:
+            hint = "`--model sd2-depth` is the base this is made for"
+        raise InputError(f"`{folder}` is a `{found}`, not one of `{'`, `'.join(known)}`", hint=hint)
+    for part in components(index):
         entry = index.get(part)
         if entry and entry[0] not in ("diffusers", "transformers", None):
             raise InputError(
@@ -201,7 +261,12 @@ def require_pipeline(folder: Path) -> None:
             )
 
 
-def _require_component(folder: Path, part: str) -> None:
+def components(index: Mapping[str, Any]) -> tuple[str, ...]:
+    """The components that count of a checkpoint with that `model_index.json`."""
+    return VIDEO_COMPONENTS if index.get("_class_name") in VIDEO_PIPELINES else COMPONENTS
+
+
+def _require_component(folder: Path, part: str, kind: Kind = "base") -> None:
     if not folder.is_dir():
         raise InputError(f"`{folder.parent}` has no `{part}` folder")
     if stem_of(part) is not None:
@@ -209,6 +274,8 @@ def _require_component(folder: Path, part: str) -> None:
         require_weights([path.name for path in folder.iterdir()], part, str(folder))
     elif part == "scheduler":
         read_json(folder / "scheduler_config.json")
+    elif part == "tokenizer" and kind == "cogvideox":
+        require_pieces(folder)
     elif part == "tokenizer":
         require_tokenizer(folder)
 
@@ -220,5 +287,14 @@ def require_tokenizer(folder: Path) -> None:
         raise InputError(
             f"`{folder}` has neither `vocab.json` and `merges.txt` nor `tokenizer.json`"
         )
+    for name in names & {"tokenizer_config.json", "special_tokens_map.json"}:
+        read_json(folder / name)
+
+
+def require_pieces(folder: Path) -> None:
+    """The same for the T5 tokenizer of a CogVideoX."""
+    names = {path.name for path in folder.iterdir()}
+    if not names & {"tokenizer.json", PIECES}:
+        raise InputError(f"`{folder}` has neither `tokenizer.json` nor `{PIECES}`")
     for name in names & {"tokenizer_config.json", "special_tokens_map.json"}:
         read_json(folder / name)

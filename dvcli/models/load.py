@@ -9,14 +9,22 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from dvcli.errors import InputError, ResourceError
-from dvcli.models.layout import Weights, read_json, require_tokenizer, require_weights
+from dvcli.errors import DvidError, InputError, MissingError, ResourceError
+from dvcli.models.layout import (
+    Weights,
+    read_json,
+    require_pieces,
+    require_tokenizer,
+    require_weights,
+)
+from dvcli.models.tokens import max_tokens
 from dvcli.recipes import DType
 
 DTYPES: dict[DType, torch.dtype] = {
@@ -56,6 +64,45 @@ def vae_dtype(config: Mapping[str, Any], dtype: DType) -> torch.dtype:
     return DTYPES["fp32" if upcast else dtype]
 
 
+def video_transformer(folder: Path, dtype: DType, device: str) -> Any:
+    """The `CogVideoXTransformer3DModel` of a checkpoint."""
+    with quiet("transformers", "diffusers"):
+        from diffusers import CogVideoXTransformer3DModel
+
+        return _diffusers(CogVideoXTransformer3DModel, folder, DTYPES[dtype], device)
+
+
+def video_vae(folder: Path, dtype: DType, device: str) -> Any:
+    """The `AutoencoderKLCogVideoX` of a checkpoint."""
+    with quiet("transformers", "diffusers"):
+        from diffusers import AutoencoderKLCogVideoX
+
+        return _diffusers(AutoencoderKLCogVideoX, folder, DTYPES[dtype], device)
+
+
+def t5_encoder(folder: Path, dtype: DType, device: str) -> Any:
+    """The `T5EncoderModel` of a checkpoint."""
+    with quiet("transformers"):
+        from transformers import T5EncoderModel
+
+        return transformer(T5EncoderModel, folder, "text_encoder", DTYPES[dtype], device)
+
+
+def t5_tokenizer(folder: Path) -> Any:
+    """The `T5Tokenizer` of a checkpoint; a SentencePiece file takes two packages of its own."""
+    require_pieces(folder)
+    pieces = not (folder / "tokenizer.json").is_file()
+    if pieces and not all(find_spec(name) for name in ("sentencepiece", "google")):
+        raise MissingError(
+            f"`{folder}` is a SentencePiece tokenizer, which takes two packages more",
+            hint="`pip install sentencepiece protobuf`, or `dvid[cogvideox]`",
+        )
+    with quiet("transformers"), telling(folder):
+        from transformers import T5Tokenizer
+
+        return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def text_encoder(folder: Path, dtype: DType, device: str) -> Any:
     """The `CLIPTextModel` of a checkpoint."""
     with quiet("transformers"):
@@ -67,10 +114,13 @@ def text_encoder(folder: Path, dtype: DType, device: str) -> Any:
 def tokenizer(folder: Path) -> Any:
     """The `CLIPTokenizer` of a checkpoint."""
     require_tokenizer(folder)
-    with quiet("transformers"), _telling(folder):
+    with quiet("transformers"), telling(folder):
         from transformers import CLIPTokenizer
 
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        found = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    # Else a folder that names no limit would have every prompt padded to 10³⁰ tokens.
+    found.model_max_length = max_tokens(folder)
+    return found
 
 
 def scheduler_config(folder: Path) -> dict[str, Any]:
@@ -111,7 +161,7 @@ def image_processor(folder: Path, config: Any) -> Any:
     The other resizes with torchvision where that happens to be installed and gives other pixels.
     """
     read_json(folder / "preprocessor_config.json")
-    with _telling(folder):
+    with telling(folder):
         from transformers import AutoImageProcessor
 
         return AutoImageProcessor.from_pretrained(
@@ -122,7 +172,7 @@ def image_processor(folder: Path, config: Any) -> Any:
 def transformer(kind: Any, folder: Path, component: str, dtype: torch.dtype, device: str) -> Any:
     """A transformers model of that class from its folder."""
     weights = _weights(folder, component)
-    with _telling(folder):
+    with telling(folder):
         model, info = kind.from_pretrained(
             folder,
             dtype=dtype,
@@ -136,7 +186,7 @@ def transformer(kind: Any, folder: Path, component: str, dtype: torch.dtype, dev
 
 def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
     weights = _weights(folder, "unet")
-    with _telling(folder):
+    with telling(folder):
         model, info = kind.from_pretrained(
             folder,
             torch_dtype=dtype,
@@ -180,18 +230,21 @@ def _checked(
 
 
 @contextlib.contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """Turn what the libraries raise about a folder's content into an `InputError`."""
-    from safetensors import SafetensorError
-
+def telling(folder: Path) -> Iterator[None]:
+    """Turn whatever the libraries raise about a folder's content into an `InputError`."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (DvidError, MemoryError, KeyboardInterrupt, SystemExit, torch.OutOfMemoryError):
+        raise
+    except BaseException as error:  # a stranger's files may have a library raise anything
         # The allocator of the CPU has no error of its own.
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if "can't allocate memory" in str(error):
+            raise
+        # Not an `Exception`: what a library written in Rust says when it panics.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"`{folder}` cannot be loaded: {first}") from error
+        raise InputError(f"`{folder}` cannot be used: {first}") from error
 
 
 @contextlib.contextmanager

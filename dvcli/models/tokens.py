@@ -12,6 +12,7 @@ from tokenizers.models import BPE
 
 from dvcli.errors import InputError
 from dvcli.models.layout import read_json
+from dvcli.models.settings import token_limit
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # CLIP's own words: contractions, runs of letters, single digits, runs of anything else.
@@ -22,8 +23,8 @@ _WORDS = (
 
 def max_tokens(folder: Path) -> int:
     """How many tokens the tokenizer keeps."""
-    found = read_json(folder / "tokenizer_config.json").get("model_max_length", 77)
-    return int(found) if found < 10_000 else 77
+    file = folder / "tokenizer_config.json"
+    return token_limit(read_json(file) if file.exists() else {})
 
 
 def overflow(folder: Path, prompt: str) -> str | None:

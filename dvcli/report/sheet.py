@@ -6,11 +6,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageSequence
+from PIL import Image
 
-PAPER, INK, FAINT = (255, 255, 255), (24, 24, 24), (110, 110, 110)
-MARGIN, GAP, TEXT = 24, 4, 15
+from dvcli.errors import UsageError
+from dvcli.report.footage import decoded, thinned
+from dvcli.report.grid import FAINT, INK, LARGEST, PAPER, SMALLEST, resized
+from dvcli.report.lettering import draw, font_for, leading, wrapped
+from dvcli.video.animate import write_strip
+
+__all__ = ["Row", "contact_sheet", "decoded"]
+MARGIN, GAP, TEXT = 24, 4, 16
 WIDTH = 1400  # about what a screen shows at once
+MOST = 16  # frames of a row; of a longer clip so many are shown, evenly spaced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,36 +29,53 @@ class Row:
     frames: NDArray[np.uint8]
 
 
-def contact_sheet(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows as one PNG; all frames are as wide, so that the longest row fills it."""
-    most = max(len(row.frames) for row in rows)
-    width = (WIDTH - 2 * MARGIN - GAP * (most - 1)) // most
-    heights = [round(row.frames.shape[1] * width / row.frames.shape[2]) for row in rows]
-    text = round(TEXT * 1.7)
-    total = 2 * MARGIN + sum(heights) + len(rows) * (text + 2 * GAP)
-    sheet = Image.new("RGB", (WIDTH, total), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(TEXT)
+def contact_sheet(
+    path: Path,
+    rows: Sequence[Row],
+    *,
+    title: str = "",
+    width: int = WIDTH,
+    metadata: str | None = None,
+) -> None:
+    """Write the rows as one PNG; all frames are as wide, so that the longest row fills it.
+
+    Raises `UsageError` where the sheet would be too large or its frames too small.
+    """
+    frames = [thinned(row.frames, MOST) for row in rows]
+    most = max(map(len, frames))
+    across = (width - 2 * MARGIN - GAP * (most - 1)) // most
+    if across < SMALLEST:
+        raise UsageError(
+            f"{most} frames beside each other do not fit into {width} pixels",
+            hint=f"`--width {most * (3 * SMALLEST + GAP) + 2 * MARGIN}` or more",
+        )
+    heights = [max(1, round(part.shape[1] * across / part.shape[2])) for part in frames]
+    text = width - 2 * MARGIN
+    titles = [_lines(row.title, text, 2) for row in rows]
+    remarks = [_lines(row.remark, text, 2) for row in rows]
+    head = _lines(title, text, 2, TEXT + 7)
     y = MARGIN
-    for row, height in zip(rows, heights, strict=True):
-        pen.text((MARGIN, y), row.title, fill=INK, font=font)
-        after = MARGIN + pen.textlength(row.title + "   ", font=font)
-        pen.text((after, y), row.remark, fill=FAINT, font=font)
-        y += text
-        for place, frame in enumerate(row.frames):
-            sheet.paste(scaled(frame, (width, height)), (MARGIN + place * (width + GAP), y))
-        y += height + 2 * GAP
-    sheet.save(path, format="PNG")
+    line = leading(font_for("", TEXT))
+    top = len(head) * leading(font_for("", TEXT + 7)) + (2 * GAP if head else 0)
+    words = sum(len(lines) for lines in (*titles, *remarks)) * line
+    total = 2 * MARGIN + top + sum(heights) + words + len(rows) * 5 * GAP
+    if total > 4 * LARGEST:
+        raise UsageError(
+            f"the sheet would be {total} pixels high", hint="fewer clips, or `-o report.html`"
+        )
+    sheet = Image.new("RGB", (width, total), PAPER)
+    draw(sheet, (MARGIN, y), head, font_for(title, TEXT + 7), INK)
+    y += top
+    for row, part, height, above, below in zip(rows, frames, heights, titles, remarks, strict=True):
+        draw(sheet, (MARGIN, y), above, font_for(row.title, TEXT), INK)
+        y += len(above) * line
+        draw(sheet, (MARGIN, y), below, font_for(row.remark, TEXT), FAINT)
+        y += len(below) * line + GAP
+        for place, frame in enumerate(part):
+            sheet.paste(resized(frame, (across, height)), (MARGIN + place * (across + GAP), y))
+        y += height + 4 * GAP
+    write_strip(path, np.asarray(sheet)[None], metadata)
 
 
-def decoded(path: Path) -> NDArray[np.uint8]:
-    """The frames of an animated picture of our own writing, uint8 RGB `[f H W 3]`."""
-    with Image.open(path) as picture:
-        return np.stack([np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(picture)])
-
-
-def scaled(frame: NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
-    """The frame at that (width, height): smoothly, or in plain pixels when much larger."""
-    larger = size[0] >= 2 * frame.shape[1]
-    kind = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
-    return Image.fromarray(frame).resize(size, kind)
+def _lines(words: str, width: int, most: int, size: int = TEXT) -> list[str]:
+    return wrapped(words, font_for(words, size), width, most)

@@ -6,16 +6,17 @@ so that a cache hit reaches neither torch nor a media library.
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from dvcli.recipes import Extract, Recipe, Render
+from dvcli.recipes import Extract, Likeness, Motion, Recipe, Render
 from dvcli.runtime import Runtime
 from dvcli.store import Artifact, Draft, Partial, Store
 from dvcli.store.keys import key_of, preimage
 
-OFF_DEVICE = (Extract.stage, Render.stage)  # no network, so no device either
+# No network, so no device either.
+OFF_DEVICE = (Extract.stage, Render.stage, Motion.stage, Likeness.stage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,16 @@ def plan(recipe: Recipe, store: Store) -> list[Planned]:
     order: dict[Recipe, Planned] = {}
     _plan(recipe, store, order, {})
     return list(order.values())
+
+
+def missing(recipes: Iterable[Recipe], store: Store, *, again: bool = False) -> int:
+    """How many stages have yet to run for all of the recipes; with `again` they run in any case."""
+    order: dict[Recipe, Planned] = {}
+    found: dict[Recipe, Artifact] = {}
+    wanted = list(recipes)
+    for recipe in wanted:
+        _plan(recipe, store, order, found)
+    return sum(not step.hit or (again and recipe in wanted) for recipe, step in order.items())
 
 
 def _plan(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvcli.core.unet import Attend
+from dvcli.core.attention import Attend, sliced
 from dvcli.errors import MissingError, ResourceError
 from dvcli.runtime import Runtime
 
@@ -17,7 +17,20 @@ PROBE = (2, 8, 1024, 64)  # batch, heads, tokens, dimensions of the self-test
 TOLERANCE = 2e-2  # of half-precision kernels that sum in another order
 
 
+SLICE = 2**26  # products of a query with a key held at once where memory is short
+
+
 def chosen(runtime: Runtime, dtype: torch.dtype) -> Attend:
+    """The attention for this device, a few queries at a time where memory is short.
+
+    Kernels for MPS may hold every product of a query with a key, so there it always is.
+    """
+    attend = kernel(runtime, dtype)
+    short = runtime.memory == "low" or runtime.device == "mps"
+    return sliced(attend, SLICE) if short else attend
+
+
+def kernel(runtime: Runtime, dtype: torch.dtype) -> Attend:
     """The attention for this device: `sdpa`, `xformers`, or for `auto` the faster that is right.
 
     Raises `MissingError` when xformers is asked for and absent, `ResourceError` when it is asked

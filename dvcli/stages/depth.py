@@ -32,7 +32,8 @@ def _estimated(recipe: Depth, work: Work) -> torch.Tensor:
         ("estimator", estimator),
         lambda: load.depth_estimator(runtime.locate(estimator), "fp32", runtime.device),
     )
-    return estimate(processor, model, frames, runtime.frame_chunk)
+    with load.telling(runtime.locate(estimator)):
+        return estimate(processor, model, frames, runtime.frame_chunk)
 
 
 def _given(recipe: Depth, work: Work) -> torch.Tensor:

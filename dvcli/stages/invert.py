@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from dvcli.core import ddim, metrics, unet
 from dvcli.models import latents
 from dvcli.recipes import Invert
-from dvcli.stages import Work, network
+from dvcli.stages import Work, finite, network
 from dvcli.video import frames as frame_file
 
 STAGE = Invert.stage
@@ -34,7 +34,9 @@ def build(recipe: Invert, work: Work) -> None:
 
     path = [x0]
     with runtime.progress.task("invert", recipe.steps) as task:
+        watch = finite.Watch("inversion", recipe.steps)
         for x in ddim.invert(denoise, x0, plan, refine=recipe.refine):
+            watch.look(x)
             path.append(x)
             task.advance()
             runtime.stop.check(kept="the tuning is kept")
@@ -45,7 +47,9 @@ def build(recipe: Invert, work: Work) -> None:
 
     back = path[-1]
     with runtime.progress.task("reconstruct", recipe.steps) as task:
+        watch = finite.Watch("the reconstruction", recipe.steps)
         for x in ddim.sample(denoise, path[-1], plan):
+            watch.look(x)
             back = x
             task.advance()
             runtime.stop.check(kept="the tuning is kept")

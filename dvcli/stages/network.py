@@ -16,21 +16,31 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dvcli.core import ddim, depth, unet
+from dvcli.core import compiling, ddim, depth, unet
 from dvcli.errors import InputError
 from dvcli.models import load, text
 from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
 from dvcli.runtime import Runtime
-from dvcli.stages import attention, preflight
+from dvcli.stages import attention, finite, preflight
 from dvcli.store import Artifact, Draft
 
 
-def untuned(base: Base, dtype: DType, seed: int, runtime: Runtime) -> Any:
-    """The checkpoint's U-Net, inflated; its temporal layers, drawn from `seed`, do nothing yet."""
+def untuned(recipe: Tune, dtype: DType, runtime: Runtime) -> Any:
+    """The checkpoint's U-Net, inflated; its temporal layers, of the recipe's seed, do nothing yet.
+
+    It sees and trains what the recipe says.
+    """
     attend = attention.chosen(runtime, load.DTYPES[dtype])
-    network = load.unet(runtime.locate(base.unet), dtype, runtime.device)
-    unet.inflate(network, torch.Generator().manual_seed(seed))
+    network = load.unet(runtime.locate(recipe.base.unet), dtype, runtime.device)
+    unet.inflate(
+        network,
+        torch.Generator().manual_seed(recipe.seed),
+        sees=recipe.attention,
+        trained=recipe.train,
+    )
     unet.use_attention(network, attend)
+    if runtime.compile:
+        compiling.compile_network(network)
     return network
 
 
@@ -50,8 +60,8 @@ def tuned(
     """
 
     def make() -> Any:
-        preflight.sample(recipe.base, x0, text, dtype, runtime)
-        network = untuned(recipe.base, dtype, recipe.seed, runtime)
+        preflight.sample(recipe, x0, text, dtype, runtime)
+        network = untuned(recipe, dtype, runtime)
         unet.load_deltas(network, read_deltas(artifact.path("deltas"), recipe.base))
         return network.requires_grad_(False).eval()
 
@@ -70,7 +80,7 @@ def embedding(
             load.text_encoder(runtime.locate(base.text_encoder), dtype, runtime.device),
         ),
     )
-    return text.embed(tokenizer, encoder, prompt)
+    return finite.require("the prompt's embedding", text.embed(tokenizer, encoder, prompt))
 
 
 def autoencoder(base: Base, dtype: DType, stage: str, runtime: Runtime) -> Any:
@@ -105,9 +115,9 @@ def schedule(base: Base, steps: int, runtime: Runtime) -> ddim.Schedule:
     return ddim.schedule(load.scheduler_config(runtime.locate(base.scheduler)), steps)
 
 
-def read_latents(artifact: Artifact, name: str, runtime: Runtime) -> Float[Tensor, "f c h w"]:
+def read_latents(artifact: Artifact, name: str, runtime: Runtime) -> Float[Tensor, "..."]:
     """Latents out of an artifact, in float32 on the device of the work."""
-    return load_file(artifact.path(name))["latents"].to(runtime.device, torch.float32)
+    return load_file(artifact.path(name))[name].to(runtime.device, torch.float32)
 
 
 def write_latents(out: Draft, x: Float[Tensor, "f c h w"]) -> None:

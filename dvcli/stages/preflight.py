@@ -1,5 +1,6 @@
 """Does it fit? An estimate of peak memory against what the device has free, before heavy work."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvcli.core import memory, unet
+from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MEMORY_LEVERS, ResourceError
 from dvcli.models import load
 from dvcli.models.layout import read_json
-from dvcli.recipes import Base, DType
+from dvcli.recipes import Base, DType, Seen, Trained, Tune
 from dvcli.runtime import Runtime
 
 Latents: TypeAlias = Float[Tensor, "f c h w"]
@@ -24,31 +26,70 @@ GIB = 2**30
 SLACK = 1.25  # kernels' workspaces and fragmentation, which the estimate leaves out
 
 
-def recompute(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> bool:
-    """Whether tuning must recompute activations to fit; `ResourceError` when it cannot at all.
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """What tuning does to need less memory: what it computes twice, what it keeps elsewhere."""
+
+    level: Level = "none"
+    offload: bool = False
+
+
+def recompute(
+    recipe: Tune, x0: Latents, text: Text, runtime: Runtime
+) -> Saving:
+    """The fastest way of tuning that fits; `ResourceError` when none does.
 
     `x0` and `text` are the latents and the prompt's embedding to tune on.
     """
     free = available(runtime)
-    net = _skeleton(base, runtime)
+    net = _skeleton(recipe.base, runtime, recipe.attention, recipe.train)
     need = 0
-    for checkpointed in {"on": (True,), "off": (False,), "auto": (False, True)}[
-        runtime.checkpoint_grad
-    ]:
+    for saving in _ways(runtime):
         need = memory.tuning_bytes(
             net,
             frames=len(x0),
             size=(x0.shape[1], x0.shape[2], x0.shape[3]),
             tokens=len(text),
-            dtype=load.DTYPES[dtype],
-            checkpointed=checkpointed,
+            dtype=load.DTYPES[recipe.dtype],
+            level=saving.level,
+            offload=saving.offload,
         )
         if need * SLACK <= free:
-            return checkpointed
+            return saving
     raise _too_little("tuning", need, free, runtime)
 
 
-def sample(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> None:
+def _ways(runtime: Runtime) -> list[Saving]:
+    """The ways of tuning that may be taken, from the fastest to the smallest."""
+    elsewhere = runtime.device != "cpu"  # there the optimiser's state is on the CPU anyway
+    asked = "on" if runtime.memory == "low" else runtime.checkpoint_grad
+    if asked == "auto":
+        kept = [Saving(level=level) for level in LEVELS]
+        return [*kept, Saving(level="all", offload=True)] if elsewhere else kept
+    only: dict[str, Level] = {"off": "none", "feed-forward": "feed-forward", "blocks": "blocks"}
+    return [
+        Saving(level=only.get(asked, "all"), offload=runtime.memory == "low" and elsewhere)
+    ]
+
+
+def side_by_side(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> bool:
+    """Whether guidance runs both prompts in one batch: on a GPU with the memory for it.
+
+    Off a GPU it never does: there it gains nothing.
+    """
+    if not runtime.device.startswith("cuda") or runtime.memory == "low":
+        return False
+    need = memory.sampling_bytes(
+        _skeleton(recipe.base, runtime, recipe.attention, recipe.train),
+        frames=2 * len(x0),
+        size=(x0.shape[1], x0.shape[2], x0.shape[3]),
+        tokens=len(text),
+        dtype=load.DTYPES[dtype],
+    )
+    return need * SLACK <= available(runtime)
+
+
+def sample(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> None:
     """Raise `ResourceError` when a call of the network, or decoding after it, would not fit.
 
     To be asked before either is loaded: their weights are part of what is needed.
@@ -56,7 +97,9 @@ def sample(base: Base, x0: Latents, text: Text, dtype: DType, runtime: Runtime) 
     free = available(runtime)
     size = (x0.shape[1], x0.shape[2], x0.shape[3])
     in_dtype = load.DTYPES[dtype]
-    net, vae = _skeleton(base, runtime), _decoder(base, runtime)
+    base = recipe.base
+    net = _skeleton(base, runtime, recipe.attention, recipe.train)
+    vae = _decoder(base, runtime)
     calling = memory.sampling_bytes(
         net, frames=len(x0), size=size, tokens=len(text), dtype=in_dtype
     )
@@ -97,16 +140,19 @@ def _cgroup_free() -> int:
     return 2**62 if limit == "max" else max(int(limit) - used, 0)
 
 
-def _skeleton(base: Base, runtime: Runtime) -> Any:
+def _skeleton(base: Base, runtime: Runtime, sees: Seen, trained: Trained) -> Any:
     """The inflated network without any weights."""
-    config = UNet2DConditionModel.load_config(runtime.locate(base.unet))
-    with torch.device("meta"):
-        return unet.inflate(UNet2DConditionModel.from_config(config), torch.Generator())
+    folder = runtime.locate(base.unet)
+    config = UNet2DConditionModel.load_config(folder)
+    with torch.device("meta"), load.telling(folder):
+        net = UNet2DConditionModel.from_config(config)
+        return unet.inflate(net, torch.Generator(), sees=sees, trained=trained)
 
 
 def _decoder(base: Base, runtime: Runtime) -> Any:
-    config = AutoencoderKL.load_config(runtime.locate(base.vae))
-    with torch.device("meta"):
+    folder = runtime.locate(base.vae)
+    config = AutoencoderKL.load_config(folder)
+    with torch.device("meta"), load.telling(folder):
         return AutoencoderKL.from_config(config)
 
 

@@ -9,7 +9,7 @@ from dvcli.core import ddim, unet
 from dvcli.core import depth as depth_map
 from dvcli.models import latents
 from dvcli.recipes import Sample
-from dvcli.stages import Work, network
+from dvcli.stages import Work, finite, network
 from dvcli.video import frames as frame_file
 
 STAGE = Sample.stage
@@ -30,7 +30,9 @@ def build(recipe: Sample, work: Work) -> None:
     )
     x = clip
     with runtime.progress.task("sample", math.ceil(recipe.strength * len(plan))) as task:
+        watch = finite.Watch("sampling", math.ceil(recipe.strength * len(plan)))
         for step in steps:
+            watch.look(step)
             x = step
             task.advance()
             runtime.stop.check(kept="the inversion is kept")

@@ -8,7 +8,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from dvcli.core import tuning, unet
+from dvcli.core import graphs, optimising, tuning, unet
+from dvcli.core.recomputing import checkpoint_gradients
 from dvcli.errors import DvidError
 from dvcli.models import latents
 from dvcli.recipes import Tune
@@ -17,6 +18,7 @@ from dvcli.store import Partial
 from dvcli.video import frames as frame_file
 
 STAGE = Tune.stage
+TOLD = 0.5  # seconds between two looks at the loss where looking waits for the device
 log = logging.getLogger(__name__)
 
 
@@ -34,10 +36,10 @@ def build(recipe: Tune, work: Work) -> None:
     text = network.embedding(recipe.base, recipe.prompt, recipe.dtype, STAGE, runtime)
     network.drop_text_encoder(recipe.base, recipe.dtype, runtime)
     depth = network.condition(work.inputs.get("depth"), x0, recipe.normalise)
-    recompute = preflight.recompute(recipe.base, x0, text, recipe.dtype, runtime)
-    net = network.untuned(recipe.base, recipe.dtype, recipe.seed, runtime)
-    tuning.checkpoint_gradients(net, recompute)
-    _train(recipe, work, net, x0, depth, text)
+    saving = preflight.recompute(recipe, x0, text, runtime)
+    net = network.untuned(recipe, recipe.dtype, runtime)
+    checkpoint_gradients(net, saving.level)
+    _train(recipe, work, net, x0, depth, text, offload=saving.offload)
     network.write_deltas(work.out, unet.deltas(net), recipe.base)
 
 
@@ -57,6 +59,8 @@ def _train(
     x0: torch.Tensor,
     depth: torch.Tensor | None,
     text: torch.Tensor,
+    *,
+    offload: bool,
 ) -> None:
     """Train in place, from the newest intact checkpoint, keeping one every so often."""
     start, done = _resume(work.partial)
@@ -76,13 +80,18 @@ def _train(
         temporal_target=recipe.temporal_target,
         seed=recipe.seed,
         start=start,
+        offload=offload,
+        by=None if work.runtime.memory == "low" else graphs.recorder(x0.device),
     )
     last: tuning.Step | None = None
-    saved = time.monotonic()
+    saved, told, shown = time.monotonic(), -TOLD, 0.0
+    every = TOLD if x0.device.type != "cpu" else 0.0
     try:
         with work.runtime.progress.task("tune", recipe.steps, done) as task:
             for last in steps:
-                task.advance(loss=last.loss)
+                if time.monotonic() - told >= every:
+                    shown, told = last.loss, time.monotonic()
+                task.advance(loss=shown)
                 if last.index == recipe.steps:
                     break
                 if work.runtime.stop.signal is not None:
@@ -108,7 +117,7 @@ def _keep(partial: Partial, step: tuning.Step) -> None:
     partial.save(f"step-{step.index:07d}.safetensors", lambda path: save_file(state, path))
 
 
-def _resume(partial: Partial) -> tuple[tuning.State | None, int]:
+def _resume(partial: Partial) -> tuple[optimising.State | None, int]:
     """The newest intact state and its step, or nothing."""
     for _, path in partial.intact():
         state = load_file(path)

@@ -31,9 +31,10 @@ def sync(path: Path) -> None:
 
 
 def folder(path: Path) -> Path:
-    """The folder, there now and durably so."""
+    """The folder, there now and durably so, and every folder above that had to be made for it."""
     if not path.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
+        folder(path.parent)
+        path.mkdir(exist_ok=True)
         sync(path.parent)
     return path
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from dvcli.errors import DvidError, StorageError
-from dvcli.store import disk, keys, record, workplace
+from dvcli.store import disk, keys, publish, record, workplace
 from dvcli.store.record import Artifact, Output
 
 if TYPE_CHECKING:
@@ -93,28 +93,14 @@ class Draft:
             ) from error
 
     def _commit(self, made: Mapping[str, object], outputs: Mapping[str, Output]) -> bool:
-        store = self._store
         try:
-            for name, output in outputs.items():
-                self._put(self._paths[name], output)
-            disk.write(record.seal(made), store.record_path(self.key), store.home / "tmp")
-            # A collection that began before the record was there may have taken an object that was
-            # found rather than written. From here on it sees the record and gives it back or,
-            # having looked too early, it has taken it already: then the draft's copy goes in.
-            for name, output in outputs.items():
-                taken = not store.object_path(output.sha256).exists()
-                if taken and self._paths[name].exists():
-                    self._put(self._paths[name], output)
+            publish.commit(
+                self._store, made, [(self._paths[name], output) for name, output in outputs.items()]
+            )
         except OSError as error:
-            store.refused(error)
+            self._store.refused(error)
             return False
         return True
-
-    def _put(self, path: Path, output: Output) -> None:
-        target = self._store.object_path(output.sha256)
-        if not self._store.holds(output):
-            disk.place(path, target)
-        self._store.memo.vouch(target, output.sha256)  # new or found, it is young from now on
 
     def _loose(self, outputs: Mapping[str, Output]) -> dict[str, Path]:
         """The files where they are now, those that became objects by a second name if possible."""

@@ -16,11 +16,15 @@ _log = logging.getLogger(__name__)
 
 def take(path: Path) -> "BaseFileLock | None":
     """The lock of that file, or None while another holds it; `OSError` where none works."""
+    import warnings
+
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        with warnings.catch_warnings():  # that a file is the lock where the system has none
+            warnings.simplefilter("ignore")
+            lock.acquire(timeout=0)
     except Timeout:
         return None
     except NotImplementedError as missing:

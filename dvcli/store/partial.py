@@ -49,7 +49,7 @@ class Partial:
             order = max([time.time_ns(), *(saved.order + 1 for saved in self._saved())])
             disk.place(tmp, self._folder / name)
             side = _encode(_Saved(name=name, sha256=sha256, size=size, order=order))
-            disk.write(side, self._folder / f"{name}.json", tmp.parent)
+            disk.write(side, self._side(name), tmp.parent)
         except Exception as error:
             if not isinstance(error, OSError) and not disk.is_full(error):
                 raise
@@ -58,7 +58,7 @@ class Partial:
         finally:
             disk.discard(tmp)
         for old in self._saved()[_KEPT:]:
-            disk.discard(self._folder / f"{old.name}.json")
+            disk.discard(self._side(old.name))
             disk.discard(self._folder / old.name)
         return True
 
@@ -78,9 +78,21 @@ class Partial:
                 _log.warning("the checkpoint `%s` is damaged and passed over", path)
         return found
 
+    def damaged(self) -> list[Path]:
+        """The files here that no work could go on from, whatever they are."""
+        known = dict(self.intact())
+        whole = {path for name in known for path in (known[name], self._side(name))}
+        try:
+            return sorted(path for path in self._folder.iterdir() if path not in whole)
+        except OSError:
+            return []
+
     def clear(self) -> None:
         """No checkpoint is left."""
         disk.discard(self._folder)
+
+    def _side(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
 
     def _saved(self) -> list[_Saved]:
         try:

@@ -140,7 +140,20 @@ def unseal(data: bytes, key: str) -> dict[str, object]:
         raise Foreign(f"has the format {record.get('schema')}, this version reads {SCHEMA}")
     if record.get("key") != key:
         raise Damaged("is the record of another key")
+    if not _shaped(record):
+        raise Damaged("is not a record")  # nobody wrote it by accident: its checksum is right
     return record
+
+
+def own_key(record: Mapping[str, object]) -> None:
+    """Raises `Damaged` unless the key is that of the pre-image beside it."""
+    preimage = record["preimage"]
+    try:
+        own = isinstance(preimage, Mapping) and keys.key_of(preimage) == record["key"]
+    except ValueError:
+        own = False
+    if not own:
+        raise Damaged("does not have the key of its own pre-image")
 
 
 def outputs_of(record: Mapping[str, object]) -> dict[str, Output]:
@@ -150,9 +163,39 @@ def outputs_of(record: Mapping[str, object]) -> dict[str, Output]:
     return {n: Output(sha256=o["sha256"], size=o["size"]) for n, o in listed.items()}
 
 
+def stage_of(record: Mapping[str, object]) -> str:
+    """The stage that made what the record is of."""
+    preimage = record["preimage"]
+    assert isinstance(preimage, Mapping)
+    return str(preimage["stage"])
+
+
 def is_digest(text: str) -> bool:
     """Whether the text is a SHA-256 in 64 hex digits."""
     return bool(_SHA256.fullmatch(text))
+
+
+def _shaped(record: Mapping[str, Any]) -> bool:
+    """Whether everything that is read of a record is there and of its kind."""
+    preimage, outputs = record.get("preimage"), record.get("outputs")
+    if not isinstance(preimage, Mapping) or not isinstance(outputs, Mapping) or not outputs:
+        return False
+    if not isinstance(preimage.get("stage"), str):
+        return False
+    parts = (preimage.get("params"), preimage.get("inputs"), record.get("info"))
+    if not all(isinstance(part, Mapping) for part in parts):
+        return False
+    created = record.get("created")
+    if not isinstance(created, int | float) or isinstance(created, bool):
+        return False
+    return all(_is_output(name, output) for name, output in outputs.items())
+
+
+def _is_output(name: str, output: object) -> bool:
+    if not isinstance(output, Mapping) or not _NAME.fullmatch(name):
+        return False
+    sha256, size = output.get("sha256"), output.get("size")
+    return isinstance(sha256, str) and is_digest(sha256) and type(size) is int and size >= 0
 
 
 def _finite(value: object) -> object:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from dvcli.errors import StorageError
-from dvcli.store import disk, locks, record, workplace
+from dvcli.store import disk, locks, places, record, workplace
 from dvcli.store.memo import Memo
 from dvcli.store.record import Artifact, Output
 from dvcli.store.workplace import Workplace
@@ -332,9 +332,10 @@ class Store:
 
 def cache_dir() -> Path:
     """`$DVID_CACHE_DIR`, else the user's cache folder."""
-    named = os.environ.get("DVID_CACHE_DIR")
-    if named:
-        return Path(named).expanduser().absolute()
-    import platformdirs
 
-    return platformdirs.user_cache_path("dvid", appauthor=False)
+    def usual() -> Path:
+        import platformdirs
+
+        return platformdirs.user_cache_path("dvid", appauthor=False)
+
+    return places.folder_of("DVID_CACHE_DIR", "the cache", usual)

@@ -9,7 +9,7 @@ its own copy in where one is not. One of the two always comes second and sees th
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _STALE = 7 * 24 * 3600.0
 _WRITTEN = 3600.0  # no single file is written for longer, whatever grace was asked for
+_AHEAD = 24 * 3600.0  # what claims to be used later than this from now met a clock that was wrong
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +54,7 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
     now = time.time()
 
     def old(path: Path) -> bool:
-        return now - disk.modified(path) > grace
+        return not _within(disk.modified(path), now, grace)
 
     sizes = listing.object_sizes(store)
     everything = listing.entries(store)
@@ -66,7 +67,7 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
     for entry in reversed(everything):
         if total <= limit:
             break
-        if entry.pinned or entry.key in roots or now - entry.used <= grace:
+        if entry.pinned or entry.key in roots or _within(entry.used, now, grace):
             continue
         victims.append(entry)
         for sha in _contents(entry):
@@ -77,7 +78,7 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
     leftovers = list(_leftovers(store, now, grace))
     if not dry_run:
         with store.lock("gc"):
-            gone = _remove(store, victims, orphans, unless_younger=now - grace)
+            gone = _remove(store, victims, orphans, young=lambda path: not old(path))
             for path in leftovers:
                 disk.discard(path)
             _sweep_locks(store, now)
@@ -94,6 +95,11 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
     )
 
 
+def _within(then: float, now: float, seconds: float) -> bool:
+    """Whether it was in the last so many seconds, going by clocks that may differ by a day."""
+    return -_AHEAD <= now - then <= seconds
+
+
 def rm(store: "Store", prefix: str) -> Entry:
     """The artifact of the one key that begins with `prefix`: it and what only it needed is gone."""
     everything = listing.entries(store)
@@ -108,7 +114,7 @@ def rm(store: "Store", prefix: str) -> Entry:
     uses.update(listing.named_elsewhere(store))
     lonely = {sha for sha in _contents(found[0]) if uses[sha] == 1}
     with store.lock("gc"):
-        gone = _remove(store, found, lonely, unless_younger=None)
+        gone = _remove(store, found, lonely, young=lambda _: False)
     if key not in gone:
         raise StorageError(f"{key[:12]} could not be removed from `{store.root}`")
     return found[0]
@@ -123,7 +129,7 @@ def _contents(entry: Entry) -> set[str]:
 
 
 def _remove(
-    store: "Store", victims: list[Entry], orphans: set[str], *, unless_younger: float | None
+    store: "Store", victims: list[Entry], orphans: set[str], *, young: Callable[[Path], bool]
 ) -> set[str]:
     """Keys and contents that are gone for good."""
     gone: set[str] = set()
@@ -132,7 +138,7 @@ def _remove(
         away = _take(store, path)
         if away is None:
             continue
-        if unless_younger is not None and disk.modified(away) > unless_younger:
+        if young(away):
             _give_back(away, path)
             continue
         disk.discard(away)
@@ -144,8 +150,7 @@ def _remove(
             taken[sha] = away
     still = {*_uses(listing.entries(store)), *listing.named_elsewhere(store)}
     for sha, away in taken.items():
-        young = unless_younger is not None and disk.modified(away) > unless_younger
-        if sha in still or young:
+        if sha in still or young(away):
             _give_back(away, store.object_path(sha))
             continue
         disk.discard(away)
@@ -179,14 +184,18 @@ def _give_back(away: Path, path: Path) -> None:
 
 def _leftovers(store: "Store", now: float, grace: float) -> Iterator[Path]:
     for path in listing.listed(store.home / "tmp"):
-        if now - disk.modified(path) > max(grace, _WRITTEN) and not _worked_in(path, now):
+        if not _within(disk.modified(path), now, max(grace, _WRITTEN)) and not _worked_in(
+            path, now
+        ):
             yield path
     for path in listing.listed(store.home / "quarantine"):
-        if now - disk.modified(path) > grace:
+        if not _within(disk.modified(path), now, grace):
             yield path
     for path in listing.listed(store.home / "partial"):
         newest = max([disk.modified(path), *map(disk.modified, listing.listed(path))])
-        if now - newest > _STALE and not locks.held(store.home / "locks" / f"{path.name}.lock"):
+        if not _within(newest, now, _STALE) and not locks.held(
+            store.home / "locks" / f"{path.name}.lock"
+        ):
             yield path
 
 
@@ -194,13 +203,12 @@ def _worked_in(path: Path, now: float) -> bool:
     if not path.is_dir():
         return False
     if not (path / ".lock").exists():
-        return (
-            now - disk.modified(path) <= _STALE
-        )  # a draft where no lock works: only its age can tell
+        # A draft where no lock works: only its age can tell.
+        return _within(disk.modified(path), now, _STALE)
     return locks.held(path / ".lock")
 
 
 def _sweep_locks(store: "Store", now: float) -> None:
     for path in listing.listed(store.home / "locks"):
-        if now - disk.modified(path) > _STALE and not locks.held(path):
+        if not _within(disk.modified(path), now, _STALE) and not locks.held(path):
             disk.discard(path)

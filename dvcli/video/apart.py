@@ -19,7 +19,11 @@ from typing import Any
 from dvcli.errors import InputError, StorageError
 
 SECONDS = 900.0  # of wall-clock time for one clip
-MEMORY = 6 * 2**30  # bytes beyond what the decoder's libraries take themselves
+# Bytes beyond what the decoder's libraries take themselves; no more than half of the machine's, but
+# for a machine so small that half would not decode a 4K clip.
+MEMORY = 6 * 2**30
+LEAST = 2**30
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
 _LOG = logging.getLogger("dvcli.video")
 
 
@@ -46,10 +50,35 @@ def asked(task: Mapping[str, object], path: Path) -> Iterator[Reply]:
     with TemporaryDirectory(prefix="dvid-") as folder:
         room = Path(folder)
         verbose = _LOG.isEnabledFor(logging.DEBUG)
-        request = {**task, "memory": MEMORY, "seconds": SECONDS, "verbose": verbose}
+        memory = memory_limit()
+        request = {
+            **task,
+            "memory": memory,
+            "seconds": SECONDS,
+            "verbose": verbose,
+            "parent": os.getpid(),
+        }
         (room / "request.json").write_text(json.dumps(request), encoding="utf-8")
         status = _run(room, path, verbose)
-        yield Reply(answer=_answer(room, path, status), frames=room / "frames.npy")
+        yield Reply(answer=_answer(room, path, status, memory), frames=room / "frames.npy")
+
+
+def memory_limit() -> int:
+    """How many bytes a decoder may take: `MEMORY`, or half of what a smaller machine has."""
+    return min(MEMORY, max(LEAST, machine_memory() // 2))
+
+
+def machine_memory() -> int:
+    """The bytes of memory of this machine, or of the container that it is; huge where unknown."""
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows; no limit is set there either
+        whole = 2**62
+    try:
+        allowed = int(_CGROUP.read_text())
+    except (OSError, ValueError):  # none, or `max`
+        allowed = 2**62
+    return min(whole, allowed)
 
 
 def _run(room: Path, path: Path, verbose: bool) -> int:
@@ -81,7 +110,7 @@ def _run(room: Path, path: Path, verbose: bool) -> int:
         ) from None
 
 
-def _answer(room: Path, path: Path, status: int) -> dict[str, Any]:
+def _answer(room: Path, path: Path, status: int, memory: int) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads((room / "answer.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -95,7 +124,7 @@ def _answer(room: Path, path: Path, status: int) -> dict[str, Any]:
             raise StorageError(answer["message"], hint="point `TMPDIR` at a disk with more room")
         case "memory":
             raise InputError(
-                f"reading `{path}` needs more than {MEMORY / 2**30:.3g} GiB of memory",
+                f"reading `{path}` needs more than {memory / 2**30:.3g} GiB of memory",
                 hint="scale the clip down first",
             )
         case _:
@@ -113,6 +142,9 @@ def _ending(status: int) -> str:
     if status >= 0:
         return f"the decoder ended with status {status}"
     try:
-        return f"the decoder ended with {signal.Signals(-status).name}"
+        name = signal.Signals(-status).name
     except ValueError:
         return f"the decoder ended with signal {-status}"
+    # The system's own answer to a lack of memory, which the decoder is the first to get.
+    why = ", perhaps for lack of memory or time" if name == "SIGKILL" else ""
+    return f"the decoder ended with {name}{why}"

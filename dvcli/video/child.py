@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -15,16 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from dvcli.errors import InputError
-from dvcli.video.choice import Choice
+from dvcli.video.choice import BYTES, Choice
 from dvcli.video.metadata import find_metadata
 from dvcli.video.picking import describe, pick
 from dvcli.video.probe import info_to
+
+FILE = BYTES + 2**20  # the largest file: the frames of one read, and the header before them
+_PR_SET_PDEATHSIG = 1
 
 
 def main(room: Path) -> None:
     """Answer one request; every failure becomes part of the answer."""
     request = json.loads((room / "request.json").read_text(encoding="utf-8"))
-    limit(memory=int(request["memory"]), seconds=float(request["seconds"]))
+    limit(
+        memory=int(request["memory"]),
+        seconds=float(request["seconds"]),
+        parent=int(request["parent"]),
+    )
     if request["verbose"]:
         logging.getLogger("dvcli.video").setLevel(logging.DEBUG)
     try:
@@ -68,8 +76,14 @@ def serve(request: Mapping[str, Any], frames: Path) -> dict[str, Any]:
             }
 
 
-def limit(*, memory: int, seconds: float) -> None:
-    """Bound this process: address space beyond what it has now, processor time, no core file."""
+def limit(*, memory: int, seconds: float, parent: int) -> None:
+    """Bound this process: address space beyond what it has now, processor time, files, no core.
+
+    It ends with `parent`, and is the first to go where the machine runs out of memory.
+    """
+    _end_with(parent)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         import resource
     except ImportError:  # Windows has no such limits; the parent's clock still holds
@@ -78,9 +92,22 @@ def limit(*, memory: int, seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         cpu = int(seconds * (os.cpu_count() or 1)) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         bound = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+
+
+def _end_with(parent: int) -> None:
+    """Have Linux kill this process when its parent dies, by a second ^C or a SIGKILL, say."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it died before that was asked
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Animations and folders of images, through Pillow: FFmpeg lacks some and numbers the others."""
 
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,8 +19,15 @@ from dvcli.video.opening import check_size
 from dvcli.video.probe import ClipInfo, StreamInfo
 
 FOLDER_FPS = 25  # as FFmpeg's own `image2`
+# Of all frames of one animation: 130,000 of 512×512. More is no clip but a bomb, or a lie.
+ALL_PIXELS = 2**35
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MARKS = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
+# What Pillow's readers raise about a file's bytes.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, RuntimeError, ArithmeticError,
+    struct.error, zlib.error,
+)  # fmt: skip
 Pixels = UInt8[np.ndarray, "H W 3"]
 
 
@@ -39,12 +48,14 @@ def animation_times(path: Path) -> tuple[tuple[float, ...], ClipInfo]:
     A frame of 10 ms or less lasts 100 ms, as in every browser.
     """
     with opened(path) as image:
-        first = _first(image)
+        first, count = _first(image), getattr(image, "n_frames", 1)
+        _bounded(path, image, count)
         starts: list[float] = []
         now = 0.0
         alpha = False
-        for number in range(first, getattr(image, "n_frames", 1)):
-            image.seek(number)
+        for number in range(first, count):
+            _turn_to(path, image, number)
+            _bounded(path, image, count)  # a GIF may grow on the way
             image.load()
             alpha = alpha or image.has_transparency_data
             starts.append(now)
@@ -62,7 +73,7 @@ def animation_frames(
     with opened(path) as image:
         first = _first(image)
         for index in chosen:
-            image.seek(first + index)
+            _turn_to(path, image, first + index)
             yield _rgb(image, background)
 
 
@@ -101,11 +112,26 @@ def opened(path: Path) -> Iterator[Image.Image]:
                 yield image
     except UnidentifiedImageError:
         raise InputError(f"`{path}` cannot be read as an image", hint="is it complete?") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"`{path}` is damaged: {str(error).splitlines()[0] if str(error) else 'it ends early'}",
             hint="export it again",
         ) from None
+
+
+def _turn_to(path: Path, image: Image.Image, number: int) -> None:
+    """Go to a frame, not yet decoded; a GIF's may be larger than the picture they are part of."""
+    image.seek(number)
+    check_size(path, image.width, image.height)
+
+
+def _bounded(path: Path, image: Image.Image, count: int) -> None:
+    if count * image.width * image.height > ALL_PIXELS:
+        raise InputError(
+            f"`{path}` is an animation of {count} frames of {image.width}×{image.height},"
+            " more than can be read",
+            hint="cut it shorter, or scale it down first",
+        )
 
 
 def _first(image: Image.Image) -> int:

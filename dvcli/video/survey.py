@@ -28,6 +28,8 @@ from dvcli.video.probe import ClipInfo, StreamInfo, display_size
 from dvcli.video.timeline import Packet, Timeline, from_packets
 
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+# PyAV has no packet for a stream that turns up after the file was opened, and says so like this.
+UNREADABLE = (FFmpegError, IndexError)
 _TIMED = ("matroska,webm", "flv", "asf")  # their headers carry a duration written at the end
 
 
@@ -123,7 +125,7 @@ def pictures(
             packet = next(packets)
         except StopIteration:
             break
-        except FFmpegError as error:
+        except UNREADABLE as error:
             _unless_out_of_memory(error)
             damage.errors += 1
             break
@@ -143,7 +145,7 @@ def pictures(
         damage.errors += 1
 
 
-def _unless_out_of_memory(error: FFmpegError) -> None:
+def _unless_out_of_memory(error: Exception) -> None:
     if isinstance(error, MemoryError):
         raise error
 
@@ -161,7 +163,7 @@ def _demux(container: InputContainer, stream: VideoStream) -> tuple[list[Packet]
             packet = next(demuxed)
         except StopIteration:
             return packets, hidden, end, True
-        except FFmpegError as error:
+        except UNREADABLE as error:
             _unless_out_of_memory(error)
             return packets, hidden, end, False
         stamp = packet.pts if packet.pts is not None else packet.dts

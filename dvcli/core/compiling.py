@@ -1,0 +1,19 @@
+"""`torch.compile` for the parts of the network that its time goes into."""
+
+from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+
+from dvcli.core.unet import video_blocks
+
+
+def compile_network(unet: UNet2DConditionModel) -> None:
+    """Let torch compile every transformer and residual block of an inflated network, in place.
+
+    Block by block, since blocks of one shape share what is compiled, where the whole network at
+    once takes many times as long. Nothing is compiled before the first call.
+    """
+    for _, block in video_blocks(unet):
+        block.compile()
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            module.compile()

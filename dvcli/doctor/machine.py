@@ -1,0 +1,84 @@
+"""The device that would be used and why, whether torch can use it, and its attention kernels."""
+
+import os
+from importlib.util import find_spec
+
+from dvcli.doctor import Finding, Findings, Plans
+from dvcli.errors import DvidError
+from dvcli.runtime import Runtime
+
+
+def device(plans: Plans, asked: str) -> Findings:
+    """The device and why it; then whether torch computes on it."""
+    from dvcli.stages.device import require
+
+    try:
+        require(plans.device)
+    except DvidError as error:
+        yield Finding(
+            name="device", status="fail", said=error.message, fix=error.hint or "`--device cpu`"
+        )
+        return
+    why = "asked for" if asked != "auto" else _why(plans.device)
+    yield Finding(name="device", said=f"{_named(plans.device)}, {why}")
+    if plans.device == "cpu":
+        threads = os.environ.get("OMP_NUM_THREADS")
+        count = f"{os.cpu_count()} processors"
+        yield Finding(
+            name="threads",
+            said=count if threads is None else f"{threads} by `OMP_NUM_THREADS`, {count}",
+        )
+
+
+def _named(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
+def _why(device: str) -> str:
+    if device != "cpu":
+        return "the best there is"
+    from importlib.metadata import version
+
+    if "+cpu" in version("torch"):
+        return "as the installed torch is a build without CUDA"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return "as `CUDA_VISIBLE_DEVICES` hides every GPU"
+    return "as no GPU is found"
+
+
+def attention(plans: Plans) -> Finding:
+    """The kernels that would compute attention, and why these."""
+    from dvcli.models.load import DTYPES
+    from dvcli.stages import attention as kernels
+
+    runtime = Runtime(device=plans.device, attention=plans.attention)
+    dtype = DTYPES[plans.dtype]
+    try:
+        kernels.kernel(runtime, dtype)
+    except DvidError as error:
+        return Finding(name="attention", status="fail", said=error.message, fix=error.hint)
+    if plans.attention != "auto":
+        return Finding(name="attention", said=f"{plans.attention}, asked for")
+    if find_spec("xformers") is None:
+        return Finding(name="attention", said="sdpa of torch; xformers is not installed")
+    if not plans.device.startswith("cuda"):
+        return Finding(
+            name="attention", said="sdpa of torch; xformers has no kernels for this device"
+        )
+    try:
+        wrong = kernels.self_test(kernels.xformers_attention(), plans.device, dtype)
+    except ImportError as error:
+        return Finding(
+            name="attention",
+            status="warn",
+            said=f"sdpa of torch; xformers cannot be imported: {error}",
+            fix="`pip install --upgrade 'dvid[xformers]'`, or `pip uninstall xformers`",
+        )
+    if wrong is None:
+        return Finding(name="attention", said="xformers, as its results are the same, not slower")
+    return Finding(name="attention", said=f"sdpa of torch, as xformers {wrong}")
+

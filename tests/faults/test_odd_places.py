@@ -1,0 +1,240 @@
+"""Caches that are only to be read, no home, wrong clocks, no hard links, locks that fail."""
+
+import errno
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from faults import forks, goods
+from faults.watched import CHANGES, Failing, watched
+from program import Dvid
+
+from dvcli.errors import StorageError
+from dvcli.runs import Run, Runs, state_dir
+from dvcli.store import Store
+from dvcli.store.store import cache_dir
+
+DAY = 86400.0
+
+
+# A cache that is only to be read
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[None]:
+    """The folder as a file system that is read-only."""
+    done = subprocess.run(["mount", "--bind", folder, folder], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.decode().strip()}")
+    try:
+        remount = ["mount", "-o", "remount,bind,ro", folder]
+        subprocess.run(remount, check=True, capture_output=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """The folder with every change of it refused: needs no rights to mount."""
+    with watched(folder, Failing(errno.EROFS, 1, ever=True, only=CHANGES)):
+        yield
+
+
+@pytest.mark.parametrize("kind", [mounted, refusing])
+def test_a_read_only_cache_serves_new_results_go_out_and_keeping_house_says_why(
+    dvid: Dvid, tuned: Path, kind: object
+) -> None:
+    assert callable(kind)
+    dvid("sample", "-p", "a fox", "-o", "cached.mp4")
+    key = dvid("cache", "ls").lines[0].split("\t")[0]
+    dvid("cache", "export", key, "-o", "one.tar")
+    with kind(tuned / "cache"):
+        dvid("sample", "-p", "a fox", "-o", "fox.mp4")
+        assert Path("fox.mp4").read_bytes() == Path("cached.mp4").read_bytes()
+        assert dvid("sample", "-p", "a bear", "-o", "bear.mp4").lines == ["bear.mp4"]
+        assert len(dvid("cache", "ls").lines) == 6
+        dvid("cache", "show", key)
+        dvid("cache", "verify")
+        dvid("cache", "export", "-o", "all.tar")
+        collect = ["gc", "--limit", "1", "--grace", "0"]
+        for words in (["pin", key], ["rm", key], ["import", "one.tar"], collect):
+            assert "error: " in dvid("cache", *words, code=6).err
+    assert "0 damaged" in dvid("cache", "verify").err
+
+
+# No home
+
+
+def test_a_user_without_a_home_is_told_which_variable_names_a_folder(
+    dvid: Dvid, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_: object) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "DVID_CACHE_DIR", "DVID_STATE_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for words, variable in ((["cache", "ls"], "DVID_CACHE_DIR"), (["runs"], "DVID_STATE_DIR")):
+        said = dvid(*words, code=6)
+        assert "there is no home folder" in said.err
+        assert variable in said.err
+    dvid("styles")
+    assert list(Path.cwd().iterdir()) == []
+    monkeypatch.setenv("DVID_CACHE_DIR", "~/cache")
+    assert "there is no home folder" in dvid("cache", "ls", code=6).err
+    monkeypatch.setenv("DVID_CACHE_DIR", str(home / "c"))
+    monkeypatch.setenv("DVID_STATE_DIR", str(home / "s"))
+    dvid("cache", "ls")
+    dvid("runs")
+    assert (cache_dir(), state_dir()) == (home / "c", home / "s")
+
+
+def test_a_home_that_is_not_there_and_cannot_be_made_is_said(
+    dvid: Dvid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DVID_CACHE_DIR", "DVID_STATE_DIR"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/dev/null/nobody")
+    assert "which is not a folder" in dvid("cache", "ls", code=6).err
+    assert dvid("runs").lines == []
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("then", [0.0, 4e9], ids=["1970", "2096"])
+def test_whatever_the_clock_says_results_are_had_and_collected(
+    tmp_path: Path, then: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time()
+    with Store.open(tmp_path / "cache") as store:
+        goods.put(store, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: then)
+            patch.setattr(time, "time_ns", lambda: int(then * 1e9))
+            made = goods.put(store, 2)
+            os.utime(store.record_path(made.key), (then, then))
+            assert goods.check(store, [1, 2]) == 2
+            assert store.partial(goods.key(9)).save(
+                "old", lambda path: path.write_bytes(b"1") and None
+            )
+        assert time.time() >= real
+        assert store.partial(goods.key(9)).save("new", lambda path: path.write_bytes(b"2") and None)
+        assert [name for name, _ in store.partial(goods.key(9)).intact()] == ["new", "old"]
+        for path in (store.home / "objects").glob("*/*"):
+            os.utime(path, (then, then))
+        os.utime(store.record_path(goods.key(2)), (then, then))
+        assert Store.open(store.root).verify().whole
+        store.gc(limit_bytes=0, grace_s=3600)
+        assert [entry.key for entry in store.entries()] == [goods.key(1)]
+        assert goods.check(Store.open(store.root), [1, 2]) == 1
+
+
+def test_a_clock_a_little_ahead_takes_nothing_from_those_who_work(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "cache") as store:
+        made = goods.put(store, 1)
+        soon = time.time() + 600
+        os.utime(store.record_path(made.key), (soon, soon))
+        store.gc(limit_bytes=0, grace_s=3600)
+        assert goods.check(store, [1]) == 1
+
+
+def test_the_last_run_is_the_one_worked_on_last_even_if_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(tmp_path / "runs")
+    for turn, (name, clock) in enumerate(
+        (("a", 2e9), ("b", 1e9), ("c", 0.0), ("a", 5.0), ("b", 6.0))
+    ):
+        runs.update(
+            Run(name=name, cwd="/", created=clock, updated=clock),
+            lambda run, clock=clock: Run(name=run.name, cwd="/", created=clock, updated=clock),
+        )
+        assert runs.all()[0].name == name, turn
+
+
+# File systems that lack something
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_without_hard_links_everything_works(
+    dvid: Dvid, tuned: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    dvid("sample", "-p", "a fox", "-o", "a.mp4")
+    with refusing(tuned / "cache"):
+        dvid("sample", "-p", "a bear", "-o", "b.mp4")
+    dvid("cache", "export", "bikes", "-o", "c.tar")
+    monkeypatch.setenv("DVID_CACHE_DIR", str(tuned / "other"))
+    dvid("cache", "import", "c.tar")
+    dvid("cache", "verify")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
+def test_where_locks_fail_commands_work_and_do_not_wait(
+    dvid: Dvid, tuned: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    begun = time.monotonic()
+    said = dvid("sample", "-p", "a fox", "-o", "fox.mp4")
+    dvid("cache", "gc", "--limit", "1", "--grace", "0")
+    dvid("cache", "verify", "--repair")
+    assert time.monotonic() - begun < 30
+    assert "Warning" not in said.err
+
+
+def test_where_files_stand_for_locks_one_of_a_killed_process_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    key = goods.key(1)
+    held = tmp_path / "held"
+
+    def hold() -> None:
+        with Store.open(tmp_path / "cache") as store, store.lock(key):
+            held.touch()
+            time.sleep(100)
+
+    child = forks.begin(hold)
+    while not held.exists():
+        time.sleep(0.01)
+    forks.kill_after(child, 0)
+    waited: list[float] = []
+
+    def waiting() -> None:
+        waited.append(time.monotonic())
+        if len(waited) > 30:
+            raise StorageError("the lock of a dead process is waited for")
+
+    with Store.open(tmp_path / "cache") as store, store.lock(key, waiting=waiting):
+        goods.put(store, 1)
+
+
+def test_a_cache_can_be_copied_and_moved(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a memo that speaks of other inodes, and other times on every file."""
+    dvid("sample", "-p", "a fox", "-o", "a.mp4")
+    shutil.copytree(tuned / "cache", tuned / "copy", copy_function=shutil.copyfile)
+    monkeypatch.setenv("DVID_CACHE_DIR", str(tuned / "copy"))
+    shutil.rmtree(tuned / "cache")
+    dvid("sample", "-p", "a fox", "-o", "b.mp4")
+    assert Path("a.mp4").read_bytes() == Path("b.mp4").read_bytes()
+    assert "0 damaged" in dvid("cache", "verify").err
