@@ -1,6 +1,7 @@
 """A recipe as JSON and back, exactly: what runs and provenance are written in."""
 
 import json
+import re
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import UnionType
@@ -8,6 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dvcli.errors import DvidError, StorageError
 from dvcli.recipes import STAGES, Recipe
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def to_json(recipe: Recipe) -> dict[str, object]:
@@ -101,9 +104,14 @@ def _read_fields(kind: type, value: object, where: str) -> Any:
     if unknown:
         raise Unfit(f"`{where}` has the unknown field `{unknown[0]}`, perhaps of a newer dvid")
     try:
-        return kind(**{n: read(hints[n], part, f"`{where}.{n}`") for n, part in given.items()})
+        made = kind(**{n: read(hints[n], part, f"`{where}.{n}`") for n, part in given.items()})
     except TypeError as missing:
         raise Unfit(str(missing)) from None
+    # Digests are texts to Python; as a key's input one that is none would be an error of ours.
+    for role, digest in getattr(made, "externals", {}).items():
+        if not _DIGEST.fullmatch(digest):
+            raise unfit(digest, f"`{where}`: the digest of its {role}")
+    return made
 
 
 @cache

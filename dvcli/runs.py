@@ -18,9 +18,10 @@ from typing import Any
 from dvcli.errors import DvidError, InputError, MissingError, StorageError, UsageError
 from dvcli.recipe_json import Unfit, read, to_json
 from dvcli.recipes import CogVideoX, Recipe, Sample
-from dvcli.store import disk, places
+from dvcli.store import disk, locks, places
 
 SCHEMA = 1
+_PATIENCE = 10.0  # seconds to wait for another process that saves a run
 _LONGEST = 80  # bytes of a name: with a suffix and `.json` it fits every file system
 # `last` is a reference, the others are devices on Windows.
 _RESERVED = {"last", "con", "prn", "aux", "nul"}
@@ -122,20 +123,22 @@ class Runs:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        from filelock import FileLock
+        until = time.monotonic() + _PATIENCE
 
-        lock = FileLock(self.folder / ".lock", thread_local=False)
+        def waiting() -> None:
+            if time.monotonic() > until:
+                raise TimeoutError("another process holds them")
+
+        lock = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=10)
-        except (OSError, NotImplementedError) as refused:  # a Timeout is an OSError, too
-            _log.debug("the runs are not locked: %s", refused)
-            yield
-            return
+            lock = locks.wait(self.folder, "", waiting)
+        except TimeoutError as late:
+            _log.debug("the runs are not locked: %s", late)
         try:
             yield
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
     def get(self, name: str) -> Run:
         """The run of exactly that name. Raises `MissingError`, and `StorageError` if damaged."""
@@ -421,6 +424,8 @@ def _encode(run: Run) -> bytes:
 def _decode(data: bytes, path: Path) -> Run:
     try:
         found = json.loads(data)
+        # Halves of characters, which JSON can write and nothing else; a path may have odd bytes.
+        json.dumps(found, ensure_ascii=False).encode(errors="surrogateescape")
         if found["schema"] != SCHEMA:
             raise Unfit(f"its format is {found['schema']}, perhaps of a newer dvid")
         recipes = {stage: read(Recipe, part, stage) for stage, part in found["recipes"].items()}

@@ -98,7 +98,7 @@ def typed(shell: str, place: Path, line: str) -> list[str]:
         os.execv(command[0], command)
     try:
         # The line, whatever it became, is made the arguments of a command that shows them.
-        shown = "\x01printf '<%s>' GO''T: \x05:END\n"
+        shown = "\x01printf '<%s>' GO''T: \x05 :END\n"
         os.write(terminal, f"{setup}\n{line}\t{shown}".encode())
         return _heard(terminal, "<GOT:><", "><:END>").split("><")
     finally:
@@ -110,7 +110,7 @@ def typed(shell: str, place: Path, line: str) -> list[str]:
 def _heard(terminal: int, begin: str, end: str) -> str:
     """What the terminal shows between the two."""
     heard, begun = "", time.monotonic()
-    while time.monotonic() - begun < 60:
+    while time.monotonic() - begun < 25:
         if not select.select([terminal], [], [], 0.2)[0]:
             continue
         heard += os.read(terminal, 65536).decode(errors="replace")

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from dvcli.recipes import Base
 
 bench = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Measure methods against each other."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure methods against each other.",
+    epilog="Example: dvid bench quality -o bench",
 )
 
 

@@ -20,7 +20,7 @@ Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="Keys, or how 
 def list_(console: Console) -> None:
     """List the artifacts.
 
-    Last used first: key, stage, size, when used, pinned.
+    Prints, last used first: key, stage, size, when used, pinned.
 
     Example: dvid cache ls
     """
@@ -46,7 +46,7 @@ def list_(console: Console) -> None:
 def show(console: Console, keys: Keys) -> None:
     """Print the record of a key.
 
-    What was asked, what came out, when.
+    Prints JSON: what was asked, what came out, when.
 
     Example: dvid cache show 1a2b3c4d
     """
@@ -64,7 +64,8 @@ def verify(
 ) -> None:
     """Read every byte and say what is damaged.
 
-    Exit code 8 when something is and was not set aside.
+    Prints each damaged file and what is wrong with it. Exit code 8 when something is and was not
+    set aside.
 
     Example: dvid cache verify --repair
     """
@@ -115,7 +116,8 @@ def gc(
 ) -> None:
     """Make room.
 
-    Leftovers go, then what was least recently used; pins and runs keep theirs.
+    Leftovers go, then what was least recently used; pins and runs keep theirs. Prints key, stage
+    and size of what went.
 
     Example: dvid cache gc --limit 20G
     """
@@ -143,7 +145,7 @@ def gc(
 def rm(console: Console, keys: Keys) -> None:
     """Remove artifacts.
 
-    What is asked for again is made again.
+    What is asked for again is made again. Prints the keys.
 
     Example: dvid cache rm 1a2b3c4d
     """
@@ -156,6 +158,8 @@ def rm(console: Console, keys: Keys) -> None:
 def pin(console: Console, keys: Keys) -> None:
     """Keep artifacts from `gc`.
 
+    Prints the keys.
+
     Example: dvid cache pin 1a2b3c4d
     """
     for key in keys:
@@ -166,6 +170,8 @@ def pin(console: Console, keys: Keys) -> None:
 @verb
 def unpin(console: Console, keys: Keys) -> None:
     """Let `gc` have artifacts again.
+
+    Prints the keys.
 
     Example: dvid cache unpin 1a2b3c4d
     """

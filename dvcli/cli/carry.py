@@ -48,7 +48,8 @@ def export(
 ) -> None:
     """Write runs and artifacts to one file.
 
-    A run takes along everything up to its inversion, so that sampling goes on elsewhere.
+    A run takes along everything up to its inversion, so that sampling goes on elsewhere. Prints the
+    path.
 
     Example: dvid cache export bear -o bear.tar
     """

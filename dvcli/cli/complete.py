@@ -5,7 +5,6 @@ arguments. The answer's first line is `files` where names of files may stand the
 every other line is one word and, after a tab, what it is.
 """
 
-import os
 import re
 import shlex
 import sys
@@ -16,11 +15,16 @@ from typing import Any
 
 import typer
 
-from dvcli.cli.verbs import VERBS, command_line
+from dvcli.cli.verbs import SUMMARIES, VERBS, command_line
 from dvcli.errors import DvidError
 
 VARIABLE = "_DVID_COMPLETE"
-ROOT = {"--version": "Print the version.", "--help": "Show help."}
+ROOT = {
+    "--version": "Print the version.",
+    "--show-completion": "Print the script for a shell.",
+    "--install-completion": "Put that script where the shell finds it.",
+    "--help": "Show help.",
+}
 BREAKS = re.compile(r"[=:]+")  # bash cuts a word at these
 FILES = {"FILE", "PATH", "FOLDER", "CLIP", "PAGE", "CSV", "JSONL", "ANSWERS", "JOBS", "TAR"}
 RUNS = {"RUN", "REF"}
@@ -94,7 +98,7 @@ def possible(before: Sequence[str], current: str) -> Answer:
     """What could stand in the place of `current` after the words `before`."""
     verb, rest = _verb(before)
     if verb is None:
-        return _starting(ROOT if current.startswith("-") else _verbs(command_line(VERBS)), current)
+        return _starting(ROOT if current.startswith("-") else SUMMARIES, current)
     if verb not in VERBS:
         return NOTHING
     command: Any = typer.main.get_command(command_line([verb])).commands[verb]  # type: ignore[attr-defined]
@@ -114,10 +118,6 @@ def _verb(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
         if not word.startswith("-"):
             return word, words[number + 1 :]
     return None, []
-
-
-def _verbs(app: typer.Typer) -> dict[str, str]:
-    return _helped(typer.main.get_command(app))
 
 
 def _helped(group: Any) -> dict[str, str]:
@@ -260,8 +260,3 @@ BY_NAME: Mapping[str, Callable[[], dict[str, str]]] = {
     "device": devices,
     "verb": verbs,
 }
-
-
-def asked() -> str | None:
-    """The shell that wants a completion of this command line, None where none does."""
-    return os.environ.get(VARIABLE) or None

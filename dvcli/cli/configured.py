@@ -18,6 +18,7 @@ config = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Show what is configured: `DVID_*`, dvid.toml, the user's file.",
+    epilog="Example: dvid config show --origin",
 )
 
 
@@ -111,4 +112,6 @@ def path(console: Console) -> None:
     for place, there in found:
         console.result(str(place), path=str(place), exists=there)
     if not found:
-        console.note(f"no file is in force: yours would be `{user_path()}`, or dvid.toml up the tree")
+        console.note(
+            f"no file is in force: yours would be `{user_path()}`, or dvid.toml up the tree"
+        )

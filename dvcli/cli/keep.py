@@ -12,7 +12,10 @@ from dvcli.recipes import method_of
 from dvcli.styles import load_styles, styles_path
 
 cache = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look after the cache of artifacts."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look after the cache of artifacts.",
+    epilog="Example: dvid cache gc --limit 20G",
 )
 cache.command("ls")(store.list_)
 cache.command("show")(store.show)

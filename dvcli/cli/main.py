@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from dvcli.cli.failure import say_bug, say_error, say_misread, system_error
+from dvcli.cli.helping import fit
 from dvcli.cli.plain import read_plainly
 from dvcli.cli.session import ReaderGone
 from dvcli.cli.verbs import VERBS, command_line, contents
@@ -28,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
         command, configured = _command_line(argv)
         command, words, rest, configured = _descend(command, list(argv), configured)
         read_plainly(command)
+        fit(command, words)
         code = command.main(
             rest,
             prog_name=" ".join(words),

@@ -135,5 +135,5 @@ Format = Annotated[
     str | None,
     typer.Option(metavar="EXT", help="mp4, webm, gif, webp, apng or png.", show_default="mp4"),
 ]
-Crf = Annotated[int, typer.Option(help="Quality of mp4 and webm: 0 is lossless, 51 is worst.")]
+Crf = Annotated[int, typer.Option(help="Quality of mp4 and webm, 0 (lossless) to 51.")]
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Embed no provenance.")]

@@ -58,7 +58,7 @@ def sample(
         float, typer.Option(metavar="SHARE", help="Share of the steps after which it rests.")
     ] = Sample.guidance_until,
     strength: Annotated[
-        float, typer.Option(help="Share of the steps that are run; less stays nearer the clip.")
+        float, typer.Option(help="Share of steps run; less is nearer the clip.")
     ] = Sample.strength,
     eta: Annotated[float, typer.Option(help="Fresh noise a step, 0 to 1.")] = Sample.eta,
     from_noise: Annotated[
@@ -66,7 +66,7 @@ def sample(
     ] = False,
     seed: Annotated[
         list[int] | None,
-        typer.Option(help="Of the noise, where there is any; may be repeated.", show_default="0"),
+        typer.Option(help="Of any noise there is; may be repeated.", show_default="0"),
     ] = None,
     steps: Annotated[
         int | None,

@@ -23,7 +23,10 @@ QUALITY = 4  # of VP9: half a grey level on average, a tenth of what a lossless 
 HEAVY = 150_000_000  # characters of a page that browsers begin to find long
 log = logging.getLogger(__name__)
 study = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Let people compare methods, blind."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Let people compare methods, blind.",
+    epilog="Example: dvid study make a=out/a b=out/b -o study.html",
 )
 
 

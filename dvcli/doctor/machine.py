@@ -5,7 +5,6 @@ from importlib.util import find_spec
 
 from dvcli.doctor import Finding, Findings, Plans
 from dvcli.errors import DvidError
-from dvcli.runtime import Runtime
 
 
 def device(plans: Plans, asked: str) -> Findings:
@@ -52,33 +51,37 @@ def _why(device: str) -> str:
 
 def attention(plans: Plans) -> Finding:
     """The kernels that would compute attention, and why these."""
-    from dvcli.models.load import DTYPES
-    from dvcli.stages import attention as kernels
-
-    runtime = Runtime(device=plans.device, attention=plans.attention)
-    dtype = DTYPES[plans.dtype]
-    try:
-        kernels.kernel(runtime, dtype)
-    except DvidError as error:
-        return Finding(name="attention", status="fail", said=error.message, fix=error.hint)
-    if plans.attention != "auto":
-        return Finding(name="attention", said=f"{plans.attention}, asked for")
-    if find_spec("xformers") is None:
+    on_gpu = plans.device.startswith("cuda")
+    if plans.attention == "sdpa":
+        return Finding(name="attention", said="sdpa, asked for")
+    if plans.attention == "auto" and find_spec("xformers") is None:
         return Finding(name="attention", said="sdpa of torch; xformers is not installed")
-    if not plans.device.startswith("cuda"):
+    if plans.attention == "auto" and not on_gpu:
         return Finding(
             name="attention", said="sdpa of torch; xformers has no kernels for this device"
         )
+    return _tested(plans)
+
+
+def _tested(plans: Plans) -> Finding:
+    """Whether xformers serves: the same result, not slower."""
+    from dvcli.models.load import DTYPES
+    from dvcli.stages import attention as kernels
+
     try:
-        wrong = kernels.self_test(kernels.xformers_attention(), plans.device, dtype)
+        theirs = kernels.xformers_attention()
     except ImportError as error:
+        asked = plans.attention == "xformers"
         return Finding(
             name="attention",
-            status="warn",
-            said=f"sdpa of torch; xformers cannot be imported: {error}",
-            fix="`pip install --upgrade 'dvid[xformers]'`, or `pip uninstall xformers`",
+            status="fail" if asked else "warn",
+            said=f"xformers cannot be imported: {error}",
+            fix="`pip install 'dvid[xformers]'`, or `--attention sdpa`",
         )
+    wrong = kernels.self_test(theirs, plans.device, DTYPES[plans.dtype])
     if wrong is None:
         return Finding(name="attention", said="xformers, as its results are the same, not slower")
+    if plans.attention == "xformers":
+        said = f"xformers does not serve on `{plans.device}`: {wrong}"
+        return Finding(name="attention", status="fail", said=said, fix="`--attention sdpa`")
     return Finding(name="attention", said=f"sdpa of torch, as xformers {wrong}")
-

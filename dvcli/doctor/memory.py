@@ -29,9 +29,7 @@ def fits(found: Checkpoint, size: tuple[int, int], plans: Plans) -> Findings:
     yield _sampling(network, _decoder(found), latents, free, what, plans)
 
 
-def _tuning(
-    network: Any, latents: memory.Size, free: int, what: str, plans: Plans
-) -> Finding:
+def _tuning(network: Any, latents: memory.Size, free: int, what: str, plans: Plans) -> Finding:
     def need(level: Level) -> float:
         return SLACK * memory.tuning_bytes(
             network,
@@ -88,9 +86,7 @@ def _network(found: Checkpoint) -> Any:
     config = UNet2DConditionModel.load_config(folder)
     with torch.device("meta"), load.telling(folder):
         network = UNet2DConditionModel.from_config(config)
-        return unet.inflate(
-            network, torch.Generator(), sees=Tune.attention, trained=Tune.train
-        )
+        return unet.inflate(network, torch.Generator(), sees=Tune.attention, trained=Tune.train)
 
 
 def _decoder(found: Checkpoint) -> Any:

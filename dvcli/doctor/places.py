@@ -38,9 +38,7 @@ def _folder(name: str, where: Callable[[], Path], variable: str, wanted: int) ->
         return
     there = present(folder)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        yield Finding(
-            name=name, status="fail", said=f"`{folder}` cannot be written", fix=elsewhere
-        )
+        yield Finding(name=name, status="fail", said=f"`{folder}` cannot be written", fix=elsewhere)
         return
     yet = "" if folder.exists() else ", not made yet"
     yield Finding(name=name, said=f"`{folder}`{yet}")

@@ -31,9 +31,7 @@ def _created(made: Mapping[str, object]) -> float:
     return float(then) if isinstance(then, int | float) else 0.0
 
 
-def _estimate(
-    recipe: Recipe, before: Sequence[tuple[float, Mapping[str, object]]]
-) -> float | None:
+def _estimate(recipe: Recipe, before: Sequence[tuple[float, Mapping[str, object]]]) -> float | None:
     rates = [
         took / steps(preimage["params"])
         for took, preimage in before

@@ -1,6 +1,8 @@
 """Locks between processes. They only save double work, so a disk without them is no error."""
 
+import errno
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +28,33 @@ def take(path: Path) -> "BaseFileLock | None":
             warnings.simplefilter("ignore")
             lock.acquire(timeout=0)
     except Timeout:
+        _refused(path)
         return None
     except NotImplementedError as missing:
         raise OSError(str(missing)) from missing
     return lock
+
+
+def _refused(path: Path) -> None:
+    """Raises `OSError` where no other holder but the file system says no.
+
+    As network file systems do with ENOLCK, which older releases of filelock take for a holder.
+    """
+    if os.name == "nt":
+        return
+    import fcntl
+
+    try:
+        number = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return  # let go of since
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.ENOSYS):
+            raise
+    finally:
+        os.close(number)
 
 
 def wait(folder: Path, key: str, waiting: Callable[[], None] | None) -> "BaseFileLock | None":
@@ -49,7 +74,7 @@ def wait(folder: Path, key: str, waiting: Callable[[], None] | None) -> "BaseFil
         if lock is not None:
             return lock
         if not told:
-            _log.info("another process works on %s: waiting for it", key[:12])
+            _log.info("another process works on %s: waiting for it", key[:12] or folder.name)
         told = True
         if waiting is not None:
             waiting()

@@ -184,7 +184,7 @@ class Parcel:
                 rest -= len(chunk)
                 if out is not None:
                     out.write(chunk)
-        _exactly(source, -member.size % BLOCK)
+        _padding(source, member)
         if digest.hexdigest() != member.sha256:
             raise Refused(f"`{member.name}` has other bytes than its manifest says")
 
@@ -281,7 +281,7 @@ def _small(source: Stream, name: str, member: Member | None, limit: int) -> byte
     if size > limit:
         raise Refused(f"`{name}` is larger than it can be")
     data = _exactly(source, size)
-    _exactly(source, -size % BLOCK)
+    _padding(source, Member(name=name, size=size, sha256=""))
     if member is not None and hashlib.sha256(data).hexdigest() != member.sha256:
         raise Refused(f"`{name}` has other bytes than its manifest says")
     return data
@@ -301,6 +301,11 @@ def _next(source: Stream, name: str, size: int | None) -> int:
     if found.size < 0 or (size is not None and found.size != size):
         raise Refused(f"`{name}` has another size than its manifest says")
     return found.size
+
+
+def _padding(source: Stream, member: Member) -> None:
+    if any(_exactly(source, -member.size % BLOCK)):
+        raise Refused(f"something follows the end of `{member.name}`")
 
 
 def _exactly(source: Stream, count: int) -> bytes:

@@ -21,7 +21,17 @@ from dvcli.recipe_json import from_json, to_json
 from dvcli.recipes import STAGES, Depth, Recipe, Sample, Tune
 from dvcli.store.keys import canonical, key_of, preimage
 
-TEXTS = ("a bear", "é가", unicodedata.normalize("NFD", "é가"), "A  Bear", "🐻‍❄️ und Junge", "x" * 300, '"\\\n', "0", "1e5")
+TEXTS = (
+    "a bear",
+    "é가",
+    unicodedata.normalize("NFD", "é가"),
+    "A  Bear",
+    "🐻‍❄️ und Junge",
+    "x" * 300,
+    '"\\\n',
+    "0",
+    "1e5",
+)
 
 # (stage, field): when the field has nothing to act on, so that it must leave the key as it is.
 UNMOVED: dict[tuple[str, str], Callable[[Any], bool]] = {

@@ -197,6 +197,20 @@ def test_where_locks_fail_commands_work_and_do_not_wait(
     assert "Warning" not in said.err
 
 
+def test_a_run_is_saved_although_another_process_does_not_let_go_of_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvcli.store import locks
+
+    monkeypatch.setattr("dvcli.runs._PATIENCE", 0.3)
+    runs = Runs(tmp_path / "runs")
+    held = locks.wait(runs.folder, "", None)
+    assert held is not None
+    saved = runs.update(Run(name="a", cwd="/"), lambda run: run)
+    held.release()
+    assert runs.get("a") == saved
+
+
 def test_where_files_stand_for_locks_one_of_a_killed_process_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

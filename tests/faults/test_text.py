@@ -316,3 +316,12 @@ def test_what_the_toml_reader_has_no_error_for_is_still_the_users(
     Path("styles.toml").write_bytes(text)
     monkeypatch.setenv("DVID_STYLES", "styles.toml")
     assert "styles.toml`" in dvid("styles", code=3).err
+
+
+def test_a_run_file_with_a_digest_that_is_none_is_told(tuned: Path, dvid: Dvid) -> None:
+    file = tuned / "state" / "runs" / "bikes.json"
+    whole = json.loads(file.read_text())
+    whole["recipes"]["tune"]["base"]["unet"] = "0" * 63
+    file.write_text(json.dumps(whole))
+    assert "cannot be read: `tune`: the digest of its" in dvid("runs").err
+    assert "bikes.json` cannot be read" in dvid("sample", "bikes", "-p", "a fox", code=6).err
