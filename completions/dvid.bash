@@ -1,10 +1,16 @@
-_dvid_completion() {
-    local IFS=$'
-'
-    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" \
-                   COMP_CWORD=$COMP_CWORD \
-                   _DVID_COMPLETE=complete_bash $1 ) )
-    return 0
+# Completion of dvid in bash. In ~/.bashrc: source <(dvid --show-completion bash)
+_dvid() {
+    local line what=
+    COMPREPLY=()
+    while IFS= read -r line; do
+        if [[ $what ]]; then COMPREPLY+=("$line"); else what=$line; fi
+    done < <(_DVID_COMPLETE=bash "$1" "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    # Without any word, readline itself completes the names of files.
+    if [[ $what != files ]]; then
+        compopt +o default 2>/dev/null
+    elif (( ${#COMPREPLY[@]} )); then
+        compopt -o filenames 2>/dev/null
+        while IFS= read -r line; do COMPREPLY+=("$line"); done             < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")
+    fi
 }
-
-complete -o default -F _dvid_completion dvid
+complete -o default -o nosort -F _dvid dvid 2>/dev/null || complete -o default -F _dvid dvid

@@ -85,7 +85,7 @@ def dvid(*words: str) -> str:
 
 def prepare(folder: Path) -> None:
     """The run that every sweep samples from, and another clip's depth to blend with."""
-    options = ("--model", "tiny", "--steps", "60")
+    options = ("--model", "tiny", "--steps", "60", "--lr", "1e-4")
     dvid("tune", str(CLIP), CAPTION, *options, "--run", RUN)
     dvid("invert", RUN, "--steps", "20", "--refine", "1", "--trajectory")
     from dvcli.video.read import read

@@ -27,18 +27,24 @@ class Style:
 
 
 def styles_path() -> Path:
-    """Where the user's own styles are read from, whether or not the file exists."""
+    """Where the user's own styles are read from, whether or not the file exists.
+
+    Without a home folder for them that is the null device, which has none.
+    """
     if configured := os.environ.get("DVID_STYLES"):
         return Path(configured)
     import platformdirs
 
-    return platformdirs.user_config_path("dvid") / "styles.toml"
+    try:
+        return platformdirs.user_config_path("dvid") / "styles.toml"
+    except RuntimeError:  # there is no home folder
+        return Path(os.devnull)
 
 
 def load_styles() -> dict[str, Style]:
     """Every style by name; the user's file adds to those that ship and may replace them."""
     own = styles_path()
-    return shipped_styles() | (_read(own, origin=own) if own.exists() else {})
+    return shipped_styles() | (_read(own, origin=own) if own.is_file() else {})
 
 
 def shipped_styles() -> dict[str, Style]:

@@ -13,7 +13,7 @@ from typing import Any
 STEPS = re.compile(r"(--steps[ =]|\bsteps=)(\d+)")
 NAMED = re.compile(r"\bout/[\w./-]+-[0-9a-f]{8}\.\w+")
 CONFIG = """\
-frames = 3
+frames = 2
 [tune]
 steps = 1
 [invert]

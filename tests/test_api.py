@@ -104,6 +104,30 @@ def test_every_option_of_a_recipe_is_an_argument_with_the_same_default(
             assert not given or default == field.default
 
 
+def test_every_argument_arrives_in_the_recipe(
+    bikes: Path, base: Path, work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "realise", lambda self, recipe: recipe)  # nothing is made
+    monkeypatch.setattr(Workspace, "warn_of_overflow", lambda *_: None)
+    framing = {"frames": 3, "size": 64, "fit": "pad", "start": 0.5, "end": 2.0}
+    framing |= {"stream": 0, "background": "#ffffff", "tolerate_errors": True}
+    taken = dvcli.extract(bikes, **framing, workspace=work)  # type: ignore[arg-type]
+    near = dvcli.depth(taken, model=base, invert=True)
+    learning = {"steps": 7, "lr": 1e-3, "weight_decay": 0.5, "grad_clip": 2.0, "seed": 9}
+    learning |= {"temporal_weight": 0.3, "temporal_target": "zero", "normalise": "frame"}
+    tuned = dvcli.tune(near, "a man", model=base, **learning)  # type: ignore[arg-type]
+    backwards = {"steps": 5, "refine": 2, "prompt": "a bike", "trajectory": True}
+    inverted = dvcli.invert(tuned, **backwards)  # type: ignore[arg-type]
+    asked = {"negative": "snow", "guidance": 3.0, "guidance_from": 0.1, "guidance_until": 0.9}
+    asked |= {"strength": 0.5, "eta": 0.2, "seed": 4, "controls": Controls(blend=0.5)}
+    made = dvcli.sample(inverted, WORDS, from_noise=True, blend=near, **asked)  # type: ignore[arg-type]
+    found = [(taken, framing | {"size": (64, 64)}), (tuned, learning), (inverted, backwards)]
+    for result, values in [*found, (made, asked | {"start": "noise", "blend": near.recipe})]:
+        assert {name: getattr(result.recipe, name) for name in values} == values
+    assert tuned.recipe.depth == near.recipe
+    assert near.recipe.invert
+
+
 def test_the_command_line_finds_what_the_functions_made(
     made_home: tuple[Path, dict[str, str]], home: Path, base: Path, bikes: Path, dvid: Dvid
 ) -> None:

@@ -29,14 +29,16 @@ def path(home: Path) -> Path:
     return folder
 
 
-def run(words: list[str], path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    words: list[str], path: Path, *, limit: float = 110, **env: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words,
         env={**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}", **env},
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=limit,
     )
 
 
@@ -124,6 +126,7 @@ def test_the_commands_of_the_snakefile_work(path: Path, base: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(shutil.which("snakemake") is None, reason="Snakemake is not installed")
 @pytest.mark.usefixtures("clip")
 def test_snakemake_runs_the_snakefile(path: Path, base: Path) -> None:
@@ -131,7 +134,7 @@ def test_snakemake_runs_the_snakefile(path: Path, base: Path) -> None:
     words += ["--resources", "gpu=1", "--config", "clips=clips.tsv", "prompts=prompts.txt"]
     words += ["parts=2", f"tune={OPTIONS['tune']} --model {base}"]
     words += [f"{name}={OPTIONS[name]}" for name in ("invert", "sample")]
-    done = run(words, path)
+    done = run(words, path, limit=280)
     assert done.returncode == 0, done.stderr
     made = [json.loads(line) for line in Path("results/bear.jsonl").read_text().splitlines()]
     assert [one["style"] for one in made] == ["animation", None]

@@ -360,11 +360,23 @@ def test_configured_options_of_the_verbs_hold_for_jobs(
     assert "--guidance 2.0" in shown
 
 
-def test_refresh_makes_the_results_anew_and_nothing_before_them(tuned: Path, dvid: Dvid) -> None:
+def test_refresh_makes_the_results_anew_once_and_nothing_before_them(
+    tuned: Path, dvid: Dvid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvcli.stages import sample
+
+    built: list[str] = []
+    real = sample.build
+
+    def build(recipe: Any, work: Any) -> None:
+        built.append(recipe.prompt)
+        real(recipe, work)
+
+    monkeypatch.setattr(sample, "build", build)
     jobs = write({"run": "bikes", "prompts": ["a fox"]})
     dvid("batch", jobs)
     said = dvid("batch", jobs, "--refresh")
-    assert "sample: done" in said.err
+    assert built == ["a fox"] * 2
     assert "invert: done" not in said.err
 
 

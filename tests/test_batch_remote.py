@@ -11,7 +11,7 @@ from program import Dvid
 from dvcli.errors import InputError, MissingError, StorageError
 from dvcli.store import Store
 from dvcli.store.keys import preimage
-from dvcli.store.record import Artifact
+from dvcli.store.record import Artifact, seal
 from dvcli.store.remote import Remote, Spoilt
 
 
@@ -65,7 +65,9 @@ def test_nothing_but_whole_files_lies_there(store: Store, tmp_path: Path) -> Non
     assert lying == sorted([f"{made.key}.json", *(o.sha256 for o in made.outputs.values())])
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "remove", "record", "other key"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "cut", "grow", "remove", "record", "other key", "forged"]
+)
 def test_damage_is_found_and_leaves_the_store_as_it_was(
     damage: str, store: Store, other: Store, tmp_path: Path
 ) -> None:
@@ -86,6 +88,9 @@ def test_damage_is_found_and_leaves_the_store_as_it_was(
             path.unlink()
         case "record":
             record.write_bytes(record.read_bytes().replace(b'"size":5', b'"size":6'))
+        case "forged":  # sealed again, but the key is not that of what it now says was asked
+            told: Any = {**made.record, "preimage": {**made.record["preimage"], "params": {}}}
+            record.write_bytes(seal(told))
         case _:
             key = "f" * 64
             target = record.parents[1] / "ff" / f"{key}.json"

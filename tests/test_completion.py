@@ -1,4 +1,4 @@
-"""A TAB in bash, zsh and fish, in the real shells; `TEST_SHELLS=1` makes an absent one a failure."""
+"""A TAB in bash, zsh and fish, in real shells; `TEST_SHELLS=1` makes an absent one a failure."""
 
 import os
 import pty

@@ -21,35 +21,40 @@ from dvcli.api.workspace import usual
 from dvcli.cli.main import main
 
 CLIP = Path(dvcli.__file__).parent / "bundled" / "demo.mp4"
-CLIPS = ("clip.mp4", "bear.mp4", "fox.mp4", "other-system.mp4", "depth.mp4")
-WORDS = "a tigress with her cubs\na red fox with her kits\n"
+CLIPS = ("clip.mp4", "bear.mp4", "fox.mp4", "depth.mp4", "clips/bear.mp4", "clips/boat.mp4")
+CLIPS += ("other-system.mp4", "ours.mp4", "theirs.mp4")
+WORDS = "a tigress with her cubs\na red fox with her kits --style animation\n"
+JOBS = """\
+{"clip": "clips/bear.mp4", "caption": "a polar bear with her cubs", "prompts": ["a tigress"]}
+{"clip": "clips/boat.mp4", "caption": "a boat on a lake", "prompts_file": "edits.txt"}
+"""
+FILES = {"prompts.txt": WORDS, "edits.txt": WORDS, "jobs.jsonl": JOBS}
 # What cannot run here on pages that say nothing of it themselves.
 NOT_HERE = {
     "pip install": "a test installs nothing",
     "dvid study score": "raters have to answer first; `test_study_votes.py` has raters",
     "pytest": "the tests do not run the tests",
+    "sbatch ": "there is no Slurm; its script has tests of its own",
+    "snakemake ": "Snakemake has tests of its own, where it is installed",
+    "s3://": "there is no such bucket",
     "python -m benchmarks": "a benchmark takes its time; `test_benchmarks.py` runs it small",
+}
+if shutil.which("jq") is None:
+    NOT_HERE["jq "] = "jq is not installed here"
+# What the user of a page has done before.
+BEFORE = {
+    f"docs/{name}.md": ['dvid tune bear.mp4 "a polar bear with her cubs"']
+    for name in ("batch", "report", "cluster")
 }
 # Their commands take longer than a quick test may.
 SLOW = {
     f"docs/{name}.md"
-    for name in ("baselines", "disk-and-cache", "gallery", "report", "security", "study")
+    for name in ("baselines", "batch", "cluster", "disk-and-cache", "gallery", "report", "study")
 }
 # Nothing else is run in a shell: a page must not be able to harm the machine that tests it.
-HARMLESS = {
-    "dvid",
-    "printf",
-    "xargs",
-    "python3",
-    "while",
-    "do",
-    "done",
-    "test",
-    "cat",
-    "head",
-    "for",
-}
-HARMLESS |= {"wc", "ls", "sort", "jq", "then", "fi", "if", "read", "echo", "cut", "diff", "cmp"}
+HARMLESS = {"dvid", "printf", "xargs", "python3", "jq", "cat", "head", "cut", "sort", "wc", "ls"}
+HARMLESS |= {"diff", "cmp", "test", "echo", "read", "export", "wait"}
+HARMLESS |= {"while", "for", "do", "done", "if", "then", "fi"}
 SHELL = re.compile(r"[|<>$`*?;&(){}]|\\$")
 EXIT = re.compile(r"#.*\bexit (\d+)")
 
@@ -91,9 +96,11 @@ def typing(
     home: Path, shared: Path, cogvideox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.MonkeyPatch:
     """A folder with the user's clips; the small models stand in for the large ones."""
+    (home / "work" / "clips").mkdir()
     for name in CLIPS:
         shutil.copyfile(CLIP, home / "work" / name)
-    (home / "work" / "prompts.txt").write_text(WORDS)
+    for name, text in FILES.items():
+        (home / "work" / name).write_text(text)
     config = home / "config" / "dvid" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(small.CONFIG)
@@ -106,6 +113,8 @@ def typing(
     shim.write_text(f'#!/bin/sh\nSTAND_IN_COGVIDEOX={cogvideox} exec {program} "$@"\n')
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{shim.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
     usual.cache_clear()
     return monkeypatch
 
@@ -117,6 +126,8 @@ def test_the_commands_of_a_page_run(
 ) -> None:
     if "cache gc" in page.read_text(encoding="utf-8"):
         typing.setenv("DVID_CACHE_DIR", str(home / "cache"))
+    for line in BEFORE.get(name_of(page), []):
+        run_line(line, f"before {name_of(page)}", home / "work", capfd)
     for block in blocks(page):
         if block.file is not None:
             (home / "work" / block.file).write_text(block.text)

@@ -3,11 +3,17 @@
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from browser import chromium, overflows, profile
 from pages import ROOT, blocks, name_of, pages
 from PIL import Image
+from playwright.sync_api import BrowserContext
 
 from dvcli.cli.verbs import VERBS
 
@@ -134,3 +140,40 @@ def test_no_page_has_what_the_themes_script_would_fetch_a_library_for(site: Path
         text = path.read_text(encoding="utf-8")
         found = re.findall(r"class=\"[^\"]*\b(mermaid|glightbox|pyodide)", text)
         assert found == [], path.name
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    """Where the site is served."""
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.mark.slow
+def test_a_browser_finds_all_it_needs_on_the_site(address: str) -> None:
+    with chromium() as browser:
+        for name in ("index", "how-it-works", "gallery", "cli"):
+            for width in (1200, 390):
+                with profile(browser, width=width, dark=width < 500) as visitor:
+                    assert visited(visitor, f"{address}/{name}.html", address) == []
+
+
+def visited(visitor: BrowserContext, page: str, address: str) -> list[str]:
+    """What was wrong with the page: what it asked of others, what failed, and too much width."""
+    faults: list[str] = []
+    shown = visitor.new_page()
+    shown.on("console", lambda said: said.type == "error" and faults.append(said.text))
+    shown.on("pageerror", lambda error: faults.append(str(error)))
+    home = (address, "data:", "blob:")
+    shown.on("request", lambda asked: asked.url.startswith(home) or faults.append(asked.url))
+    shown.goto(page, wait_until="networkidle")
+    assert shown.locator("h1").count() == 1
+    return faults + (["wider than the screen"] if overflows(shown) else [])

@@ -110,7 +110,7 @@ def batch(
         else:
             run = _here(session, there)
         # What was to be made anew is made so by the engine; what is delivered is that.
-        session.refresh = False
+        pass
         bundles = [lot.bundle(session) for lot in lots]
         _Ledger(session, to, lots, there if engine == "ray" else None).keep(
             run(bundles), fail_fast=fail_fast

@@ -1,8 +1,8 @@
 """What could stand where the cursor is: the answer to a TAB, without a parser or anything heavy.
 
 The shell calls `dvid` with `_DVID_COMPLETE` set to its name and the words up to the cursor as
-arguments. The answer's first line is `files` where names of files may stand there too, else `words`;
-every other line is one word and, after a tab, what it is.
+arguments. The answer's first line is `files` where names of files may stand there too, else
+`words`; every other line is one word and, after a tab, what it is.
 """
 
 import re
@@ -183,7 +183,7 @@ def _several(option: Any) -> bool:
 
 
 def _value(verb: str, param: Any, current: str) -> Answer:
-    """The values of an option or argument, by its choices, its name, or what its metavar calls it."""
+    """The values of an option or argument, by its choices, its name or its metavar."""
     kind = param.type_descriptor
     if kind.is_choice and kind.choices is not None:
         return _starting(dict.fromkeys(map(str, kind.choices), ""), current)

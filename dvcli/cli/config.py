@@ -5,6 +5,7 @@ verb (`steps = 200` under `[tune]`). In the environment it is `DVID_STEPS` or `D
 """
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -96,10 +97,16 @@ def anything(cwd: Path | None, env: Mapping[str, str]) -> bool:
 
 
 def user_path() -> Path:
-    """The user's own configuration file, whether or not it exists."""
+    """The user's own configuration file, whether or not it exists.
+
+    Without a home folder for it that is the null device, which is no file.
+    """
     import platformdirs
 
-    return platformdirs.user_config_path("dvid") / "config.toml"
+    try:
+        return platformdirs.user_config_path("dvid") / "config.toml"
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 def _near(cwd: Path | None) -> Path | None:

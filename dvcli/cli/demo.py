@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLIP = Path(__file__).parent.parent / "bundled" / "demo.mp4"
 TITLE = "dvid demo"
 CAPTION = "a red ball in front of a blue cube on snow, photorealism style"
-TUNING_STEPS, STEPS, REFINE, GUIDANCE = 60, 20, 1, 4.0
+TUNING_STEPS, LR, STEPS, REFINE, GUIDANCE = 60, 1e-4, 20, 1, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,7 @@ def _inverted(session: Session, found: "Checkpoint") -> Invert:
         base=base(found),
         prompt=CAPTION,
         steps=TUNING_STEPS,
+        lr=LR,
         dtype=session.number_format,
     )
     return Invert(tuned=tuned, steps=STEPS, refine=REFINE, dtype=session.number_format)

@@ -93,6 +93,6 @@ def _log(text: str) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
         path.write_text(text, encoding="utf-8")
-    except OSError:
+    except (OSError, DvidError):  # a disk that refuses, or no home folder at all
         return None
     return str(path)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from dvcli.cli.switches import LONGEST, Switches, read_line, read_object
+from dvcli.cli.switches import LONGEST as LONGEST
+from dvcli.cli.switches import Switches, read_line, read_object
 from dvcli.errors import DvidError, InputError, UsageError
 from dvcli.recipes import Controls, Depth, DType, Invert, Sample
 from dvcli.styles import Style, find_style

@@ -35,7 +35,8 @@ ZSH = """\
 _dvid() {
     local -a answer found
     local line word told
-    answer=("${(@f)$(_DVID_COMPLETE=zsh ${words[1]} "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
+    answer=("${(@f)$(_DVID_COMPLETE=zsh ${words[1]} \\
+        "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
     for line in "${(@)answer[2,-1]}"; do
         word=${line%%$'\\t'*} told=${line#*$'\\t'}
         found+=("${${word//\\\\/\\\\\\\\}//:/\\\\:}${told:+:$told}")
@@ -61,7 +62,8 @@ function __dvid_complete
     if test "$answer[1]" = files
         set -l option (string match -r '^--[^=]*=' -- $current)
         if test -n "$option"
-            __fish_complete_path (string replace -- $option '' $current) | string replace -r '^' -- $option
+            __fish_complete_path (string replace -- $option '' $current) |
+                string replace -r '^' -- $option
         else
             __fish_complete_path $current
         end
@@ -77,17 +79,22 @@ Register-ArgumentCompleter -Native -CommandName dvid -ScriptBlock {
     param($word, $tree, $cursor)
     $typed = @($tree.CommandElements | Select-Object -Skip 1 |
         Where-Object { $_.Extent.EndOffset -lt $cursor } |
-        ForEach-Object { if ($null -ne $_.Value) { "$($_.Value)" } else { $_.Extent.Text } })
+        ForEach-Object {
+            if ($null -ne $_.Value) { "$($_.Value)" } else { $_.Extent.Text }
+        })
     $env:_DVID_COMPLETE = 'powershell'
     $env:_DVID_COMPLETE_WORD = $word
     try {
         # Where nothing is answered, PowerShell itself completes the names of files.
-        & $tree.CommandElements[0].Extent.Text @typed 2>$null | Select-Object -Skip 1 | ForEach-Object {
-            $text, $told = $_ -split "`t", 2
-            $shown = if ($text -match '[^\\w./:=@,+-]') { "'" + $text.Replace("'", "''") + "'" } else { $text }
-            if (-not $told) { $told = $text }
-            [System.Management.Automation.CompletionResult]::new($shown, $text, 'ParameterValue', $told)
-        }
+        & $tree.CommandElements[0].Extent.Text @typed 2>$null | Select-Object -Skip 1 |
+            ForEach-Object {
+                $text, $told = $_ -split "`t", 2
+                $shown = $text
+                if ($text -match '[^\\w./:=@,+-]') { $shown = "'" + $text.Replace("'", "''") + "'" }
+                if (-not $told) { $told = $text }
+                [System.Management.Automation.CompletionResult]::new(
+                    $shown, $text, 'ParameterValue', $told)
+            }
     } finally {
         Remove-Item Env:_DVID_COMPLETE, Env:_DVID_COMPLETE_WORD -ErrorAction SilentlyContinue
     }

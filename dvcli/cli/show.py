@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvcli.cli.commands import Names, commands, line, spelled, steps
+from dvcli.cli.pages import on_page
 from dvcli.cli.quoting import pretty_json
 from dvcli.cli.session import Console, verb
 from dvcli.errors import DvidError, InputError, MissingError
@@ -85,6 +86,10 @@ def show(
     Example: dvid show out/bear/a-tigress-with-her-cubs-1a2b3c4d.mp4
     """
     if what is not None and os.path.isfile(what):  # noqa: PTH113  # no error for any name
+        if (page := on_page(Path(what))) is not None:
+            for command in page:
+                console.row(command, commands=[command])
+            return
         story = embedded(Path(what))
         if story is None and (shown := contents(Path(what))):
             for recipe, model in shown:

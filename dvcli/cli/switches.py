@@ -9,6 +9,7 @@ that begins with `-- ` is all prompt, and so is what follows `--` after switches
 """
 
 import difflib
+import io
 import math
 import re
 import shlex
@@ -52,7 +53,7 @@ class Switches:
 
     def over(self, other: "Switches") -> "Switches":
         """These, and `other` for what they leave open."""
-        return replace(other, **self.given)
+        return replace(other, **self.given)  # type: ignore[arg-type]  # of its own fields
 
     @property
     def given(self) -> dict[str, object]:
@@ -82,13 +83,14 @@ def read_line(line: str) -> tuple[str, Switches]:
 
 def _switched(words: str, rest: str) -> tuple[str, Switches]:
     """The prompt and what the text behind it switches."""
-    lexer = shlex.shlex(rest, posix=True)
+    text = io.StringIO(rest)
+    lexer = shlex.shlex(text, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     found: dict[str, list[str]] = {}
     try:
         while (token := lexer.get_token()) is not None:
             if token == "--":
-                after = lexer.instream.read().strip()
+                after = text.read().strip()
                 if words and after:
                     raise InputError(
                         "there are words before the switches and after `--`",

@@ -165,7 +165,9 @@ class _ToFrozen(torch.autograd.Function):
                 here = (b, head, slice(first, first + SLOPE_ROWS))
                 weights = product(q[here], keys).softmax(-1)
                 level = (into[0][here] * out[here]).sum(-1, keepdim=True)
-                slopes[here] = product(product(into[0][here], values).sub_(level).mul_(weights), back)
+                slopes[here] = product(
+                    product(into[0][here], values).sub_(level).mul_(weights), back
+                )
         return slopes, None, None
 
 
@@ -200,9 +202,7 @@ def text_attention(
     queries = linear(attn.to_q, x)
     if attend is F.scaled_dot_product_attention and convolvable(x):
         return linear(attn.to_out[0], attend_to_few(queries, k, v))
-    q = rearrange(
-        queries, "(b f) n (heads d) -> b f heads n d", b=len(text), heads=attn.heads
-    )
+    q = rearrange(queries, "(b f) n (heads d) -> b f heads n d", b=len(text), heads=attn.heads)
     k, v = (tokens[:, None].expand(-1, q.shape[1], -1, -1, -1) for tokens in (k, v))
     mixed = attend_by_frame(attend, q, k, v)
     return linear(attn.to_out[0], rearrange(mixed, "b f heads n d -> (b f) n (heads d)"))
@@ -216,10 +216,13 @@ def attend_to_few(q: Tokens, k: Keys, v: Keys) -> Tokens:
     b, heads, _, d = k.shape
     each = rearrange(q, "(b f) n (heads d) -> b heads (f n) d", b=b, heads=heads)
     mixed = [
-        [product(product(q_h, k_h * d**-0.5).softmax(-1), v_h.T) for q_h, k_h, v_h in zip(*clip)]
-        for clip in zip(each, k, v)
+        product(product(each[place], k[place] * d**-0.5).softmax(-1), v[place].T)
+        for place in itertools.product(range(b), range(heads))
     ]
-    return torch.stack([torch.cat(clip, dim=-1) for clip in mixed]).view(q.shape)
+    clips = [
+        torch.cat(mixed[first : first + heads], dim=-1) for first in range(0, len(mixed), heads)
+    ]
+    return torch.stack(clips).view(q.shape)
 
 
 def pair_of_products(one: nn.Linear, other: nn.Linear, x: Tokens) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""AdamW on what is trained, its state as a resumed run needs it, and gradients that can be trusted."""
+"""AdamW on what is trained, its state as a resumed run needs it, and the gradients it is fed."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -32,8 +32,12 @@ class Optimiser:
     ) -> None:
         self.parameters = parameters
         device = parameters[0].device
-        self.away = offload and device.type != "cpu"
-        held = [nn.Parameter(p.detach().cpu()) for p in parameters] if self.away else parameters
+        self.away = offload
+        held = (
+            [nn.Parameter(p.detach().to("cpu", copy=True)) for p in parameters]
+            if self.away
+            else parameters
+        )
         fused = held[0].device.type in ("cpu", "cuda")
         self.adamw = torch.optim.AdamW(
             held,

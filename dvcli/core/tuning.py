@@ -98,7 +98,8 @@ def loss(
         difference = predicted[1:] - predicted[:-1]
         if temporal_target == "source":
             difference = difference - (latents[1:] - latents[:-1])
-        temporal = alpha * torch.mean(difference**2)
+        # A scalar ᾱ in float64 would make a scalar float64 too, but not a row.
+        (temporal,) = alpha * torch.mean(difference**2).reshape(1)
     total = denoising + temporal_weight * temporal
     return Loss(total=total, denoising=denoising, temporal=temporal)
 
@@ -169,7 +170,7 @@ def train(
     def check() -> None:
         if optimiser.broken:
             what = "gradient" if figures[0].isfinite() else "loss"
-            raise broken(done + int(good) + 1, what)
+            raise ran_away(done + int(good) + 1, what)
 
     def state(index: int) -> State:
         if whole != index:
@@ -178,7 +179,7 @@ def train(
         return optimiser.state(unet, index)
 
     replayed = None if by is None or half or optimiser.away else Replayed(advance, by)
-    waits = latents.device.type != "cpu"
+    waits = asynchronous(latents.device)
     for index in range(done + 1, steps + 1):
         t = draw.next(seed, index)
         if replayed is not None:
@@ -196,6 +197,11 @@ def train(
         yield Step(index=index, figures=figures.clone(), t=t, state=partial(state, index))
     for parameter in trained:
         parameter.grad = None
+
+
+def asynchronous(device: torch.device) -> bool:
+    """Whether the host runs ahead of this device, so that to look at a result is to wait."""
+    return device.type != "cpu"
 
 
 class Draw:
@@ -222,7 +228,7 @@ class Draw:
         return t
 
 
-def broken(index: int, what: str) -> InputError:
+def ran_away(index: int, what: str) -> InputError:
     """The error for a tuning that ran away."""
     return InputError(
         f"tuning broke down at step {index}: the {what} is not finite",

@@ -21,9 +21,9 @@ from dvcli.core.attention import (
     Attend,
     Keys,
     Projection,
-    pointwise,
     TemporalAttention,
     feed_forward,
+    pointwise,
     sparse_attention,
     text_attention,
     text_keys,
@@ -96,7 +96,7 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is the same at every call of a frozen block: the text's keys, a silent temporal layer."""
+    """What is the same at every call of a frozen block: a text's keys, a silent temporal layer."""
 
     text: tuple[Keys, Keys] | None = None
     silent: bool = False
@@ -272,9 +272,7 @@ def predict_batch(
 
 
 @torch.no_grad()
-def frozen(
-    unet: UNet2DConditionModel, text: Float[Tensor, "b l d"]
-) -> dict[VideoBlock, Known]:
+def frozen(unet: UNet2DConditionModel, text: Float[Tensor, "b l d"]) -> dict[VideoBlock, Known]:
     """What every call of the network under those texts shares, as long as no weight changes."""
     words = text.to(unet.conv_in.weight)
     return {

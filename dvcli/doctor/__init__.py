@@ -1,4 +1,4 @@
-"""Whether everything that `dvid` stands on is in order here, one finding a line; nothing changes."""
+"""Whether all that `dvid` stands on is in order here, one finding a line; nothing changes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The model that would be used: whether it is here, what it is by content, what it may be used for."""
+"""The model that would be used: whether it is here, what it is by content, under what licence."""
 
 import os
 import shutil

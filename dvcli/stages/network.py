@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dvcli.core import compiling, ddim, depth, unet
+from dvcli.core import compiling, ddim, depth, graphs, unet
 from dvcli.errors import InputError
 from dvcli.models import load, text
 from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
@@ -66,6 +66,16 @@ def tuned(
         return network.requires_grad_(False).eval()
 
     return runtime.shelf.get(stage, ("unet", recipe.base.unet, dtype, artifact.digest), make)
+
+
+def recorder(runtime: Runtime) -> graphs.Recorder | None:
+    """What records calls of the network to replay them, where that is to be had and memory allows.
+
+    A recording keeps the memory that it ran in.
+    """
+    if runtime.memory == "low" or runtime.compile:
+        return None
+    return graphs.recorder(torch.device(runtime.device))
 
 
 def embedding(

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import psutil
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
@@ -34,9 +35,7 @@ class Saving:
     offload: bool = False
 
 
-def recompute(
-    recipe: Tune, x0: Latents, text: Text, runtime: Runtime
-) -> Saving:
+def recompute(recipe: Tune, x0: Latents, text: Text, runtime: Runtime) -> Saving:
     """The fastest way of tuning that fits; `ResourceError` when none does.
 
     `x0` and `text` are the latents and the prompt's embedding to tune on.
@@ -67,9 +66,7 @@ def _ways(runtime: Runtime) -> list[Saving]:
         kept = [Saving(level=level) for level in LEVELS]
         return [*kept, Saving(level="all", offload=True)] if elsewhere else kept
     only: dict[str, Level] = {"off": "none", "feed-forward": "feed-forward", "blocks": "blocks"}
-    return [
-        Saving(level=only.get(asked, "all"), offload=runtime.memory == "low" and elsewhere)
-    ]
+    return [Saving(level=only.get(asked, "all"), offload=runtime.memory == "low" and elsewhere)]
 
 
 def side_by_side(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> bool:
@@ -146,7 +143,11 @@ def _skeleton(base: Base, runtime: Runtime, sees: Seen, trained: Trained) -> Any
     config = UNet2DConditionModel.load_config(folder)
     with torch.device("meta"), load.telling(folder):
         net = UNet2DConditionModel.from_config(config)
-        return unet.inflate(net, torch.Generator(), sees=sees, trained=trained)
+        unet.inflate(net, torch.Generator(), sees=sees, trained=trained)
+    if runtime.device != "cpu":
+        # Nobody but the CPU has the products by oneDNN in place of torch's own attention.
+        unet.use_attention(net, lambda q, k, v: F.scaled_dot_product_attention(q, k, v))
+    return net
 
 
 def _decoder(base: Base, runtime: Runtime) -> Any:

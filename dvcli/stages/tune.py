@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from dvcli.core import graphs, optimising, tuning, unet
+from dvcli.core import optimising, tuning, unet
 from dvcli.core.recomputing import checkpoint_gradients
 from dvcli.errors import DvidError
 from dvcli.models import latents
@@ -81,11 +81,11 @@ def _train(
         seed=recipe.seed,
         start=start,
         offload=offload,
-        by=None if work.runtime.memory == "low" else graphs.recorder(x0.device),
+        by=network.recorder(work.runtime),
     )
     last: tuning.Step | None = None
     saved, told, shown = time.monotonic(), -TOLD, 0.0
-    every = TOLD if x0.device.type != "cpu" else 0.0
+    every = TOLD if tuning.asynchronous(x0.device) else 0.0
     try:
         with work.runtime.progress.task("tune", recipe.steps, done) as task:
             for last in steps:

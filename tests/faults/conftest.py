@@ -49,4 +49,4 @@ def unbroken(
         empty_home(home, patch)
         ended = tuning.finish(tuner, bikes, base)
         assert ended.status == 0, ended.said
-        return tuning.Unbroken(home, tuning.deltas())
+        return tuning.Unbroken(home, tuning.deltas(), tuning.stepping(ended.said))

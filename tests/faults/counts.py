@@ -52,7 +52,8 @@ def tally(name: str, **figures: int) -> None:
 
 def totals() -> list[str]:
     """One line for each fault that was tried."""
-    return [
-        f"{name}: " + ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in sorted(found.items()))
-        for name, found in sorted(_done.items())
-    ]
+    lines = []
+    for name, found in sorted(_done.items()):
+        figures = (f"{number} {word.replace('_', ' ')}" for word, number in sorted(found.items()))
+        lines.append(f"{name}: {', '.join(figures)}")
+    return lines

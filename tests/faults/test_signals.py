@@ -36,7 +36,7 @@ def test_a_tuning_stopped_at_any_moment_goes_on_and_ends_the_same(
         for _ in range(rng.choice((1, 1, 2))):  # some are stopped twice
             child = tuning.start(tuner, bikes, base)
             tuning.until(child, "tune ")
-            time.sleep(rng.random() * 0.5)
+            time.sleep(rng.random() * unbroken.seconds * 0.8)
             child.kill(sent)
             ended = child.wait(60)
             assert not ended.hung

@@ -23,7 +23,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers import AutoModelForDepthEstimation, AutoImageProcessor
 import dvcli.stages.depth, dvcli.stages.tune, dvcli.stages.extract
 from dvcli.cli.main import main
+from dvcli.core import memory
 from dvcli.runtime import Runtime
+
+# Not what is tried here, and a second of each child: whether it fits.
+memory.tuning_bytes = lambda *_, **__: 0
 
 def serve(words):
     # The seconds between two checkpoints are no option of the command line.
@@ -45,10 +49,11 @@ def finish(nursery: Nursery, clip: Path, model: Path, *, interval: float = 60.0)
 
 @dataclass(frozen=True)
 class Unbroken:
-    """A tuning that nobody stopped: the home that it was made in, and the digest of its deltas."""
+    """A tuning that nobody stopped: its home, the digest of its deltas, and how long it stepped."""
 
     home: Path
     deltas: str
+    seconds: float
 
     def without(self, other: Path, patch: pytest.MonkeyPatch) -> Path:
         """Another home from here on: the clip's frames and depth are known, nothing is tuned."""
@@ -58,6 +63,13 @@ class Unbroken:
         (run,) = Runs.open().all()
         Store.open().rm(run.keys["tune"])
         return other
+
+
+def stepping(said: str) -> float:
+    """The seconds from the first step of a tuning to its last, by what it said."""
+    found = re.search(r"([\d.]+) it/s", said)
+    assert found is not None, said
+    return STEPS / float(found[1])
 
 
 def deltas() -> str:

@@ -1,0 +1,277 @@
+"""What makes the network faster leaves its results as they were, up to rounding."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from einops import rearrange
+from torch import Tensor, nn
+
+from dvcli.core import attention
+from dvcli.core.attention import (
+    TemporalAttention,
+    attend_to_few,
+    attend_to_frozen,
+    feed_forward,
+    pointwise,
+    product,
+    sliced,
+    sparse_attention,
+    text_attention,
+    text_keys,
+)
+from dvcli.core.ddim import guide, schedule
+from dvcli.core.unet import bind, bind_guided, frozen, inflate, predict, video_blocks
+
+PLAN = schedule({}, 10)
+SDPA = F.scaled_dot_product_attention
+
+
+def noise(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def close(mine: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def network(awake: bool = True) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=5,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        attention_head_dim=(1, 2),
+        layers_per_block=1,
+        cross_attention_dim=12,
+        norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    inflate(unet.eval().requires_grad_(False), torch.Generator().manual_seed(0))
+    if awake:
+        for _, block in video_blocks(unet):
+            nn.init.normal_(block.attn_temp.to_out.weight, std=0.2)
+    return unet
+
+
+TEXT, OTHER, DEPTH = noise(6, 12, seed=9), noise(6, 12, seed=8), noise(4, 1, 8, 8, seed=3)
+
+
+@pytest.mark.parametrize("shape", [(1024, 64, 96), (8, 128, 96, 64), (600, 100, 100)], ids=str)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_product_on_a_cpu_is_that_of_a_linear_layer_and_so_is_its_gradient(
+    shape: tuple[int, ...], biased: bool
+) -> None:
+    *rows, inside, out = shape
+    found = []
+    for how in (product, F.linear):
+        x, weight = noise(*rows, inside), noise(out, inside, seed=2)
+        bias = noise(out, seed=3) if biased else None
+        leaves = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+        result = how(x, weight, bias)
+        found.append([result, *torch.autograd.grad(result.square().mean(), leaves)])
+    for mine, theirs in zip(*found, strict=True):
+        close(mine, theirs)
+
+
+def test_a_large_product_is_a_convolution_and_a_small_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[torch.Size] = []
+    real = F.conv2d
+    monkeypatch.setattr(
+        attention.F,
+        "conv2d",
+        lambda x, *more, **kind: calls.append(x.shape) or real(x, *more, **kind),
+    )
+    product(noise(2048, 64), noise(64, 64))
+    assert calls == [(1, 64, 1, 2048)]
+    product(noise(77, 64), noise(2048, 64))  # ten times slower as a convolution
+    product(noise(2048, 64).bfloat16(), noise(64, 64).bfloat16())
+    assert len(calls) == 1
+
+
+def test_a_product_of_tokens_that_do_not_lie_together_is_the_same() -> None:
+    x, weight = noise(4, 64, 512).transpose(1, 2), noise(64, 64)
+    close(product(x, weight), F.linear(x, weight))
+
+
+def test_a_convolution_of_single_pixels_is_the_same_dilated() -> None:
+    layer = nn.Conv2d(16, 8, 1)
+    x = noise(2, 16, 8, 8)
+    before = layer(x)
+    pointwise(layer)
+    assert layer.dilation == (2, 2)
+    close(layer(x), before)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("sees", ["first-previous", "first", "full"])
+@pytest.mark.parametrize("frames", [1, 2, 3, 5])
+def test_sparse_attention_is_attention_to_the_tokens_it_sees_and_so_is_its_gradient(
+    frames: int, sees: Any, biased: bool
+) -> None:
+    torch.manual_seed(0)
+    from diffusers.models.attention_processor import Attention
+
+    attn = Attention(16, heads=2, dim_head=8, bias=biased)
+    found = []
+    for ours in (True, False):
+        x = noise(2 * frames, 10, 16).requires_grad_()
+        if ours:
+            out = sparse_attention(attn, x, frames, SDPA, sees)
+        else:
+            clips = x.reshape(2, frames, 10, 16)
+            before = [max(i - 1, 0) for i in range(frames)]
+            first = clips[:, :1].expand_as(clips)
+            seen = {
+                "first-previous": torch.cat([first, clips[:, before]], dim=2),
+                "first": first,
+                "full": clips.flatten(1, 2)[:, None].expand(-1, frames, -1, -1),
+            }[sees]
+            out = attn(x, encoder_hidden_states=seen.flatten(0, 1))
+        slopes = torch.autograd.grad(out.square().sum(), [x, *attn.parameters()])
+        found.append([out, *slopes])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [40, 700])
+def test_attention_to_frozen_keys_has_the_gradient_of_sdpa(rows: int) -> None:
+    k, v = noise(3, 2, 90, 8, seed=2), noise(3, 2, 90, 8, seed=3)
+    found = []
+    for attend in (attend_to_frozen, SDPA):
+        q = noise(3, 2, rows, 8).requires_grad_()
+        out = attend(q, k, v)
+        (slope,) = torch.autograd.grad(out.square().sum(), [q])
+        found.append((out, slope))
+    close(found[0][0], found[1][0])
+    close(found[0][1], found[1][1])
+
+
+def test_attention_to_few_keys_is_that_of_sdpa_and_so_is_its_gradient() -> None:
+    found = []
+    for ours in (True, False):
+        q = noise(2 * 3, 50, 16).requires_grad_()
+        k, v = (noise(2, 2, 7, 8, seed=s).requires_grad_() for s in (2, 3))
+        if ours:
+            out = attend_to_few(q, k, v)
+        else:
+            split = rearrange(q, "(b f) n (heads d) -> b heads (f n) d", b=2, heads=2)
+            mixed = SDPA(split, k, v)
+            out = rearrange(mixed, "b heads (f n) d -> (b f) n (heads d)", f=3)
+        found.append([out, *torch.autograd.grad(out.square().sum(), [q, k, v])])
+    for mine, theirs in zip(*found, strict=True):
+        close(mine, theirs)
+
+
+def test_text_whose_keys_are_known_gives_the_same() -> None:
+    attn = next(block for _, block in video_blocks(network())).attn2
+    x, text = noise(6, 10, 16), noise(2, 7, 12)
+    known = text_keys(attn, text)
+    close(text_attention(attn, x, text, SDPA, known), text_attention(attn, x, text, SDPA))
+
+
+def test_temporal_attention_in_one_product_is_that_of_three_layers() -> None:
+    layer = TemporalAttention(16, 2, 16, torch.Generator().manual_seed(0))
+    nn.init.normal_(layer.to_out.weight)
+    x = noise(2 * 5, 3, 16)
+    over_time = "(b f) n (heads d) -> (b n) heads f d"
+    q, k, v = (
+        rearrange(part(x), over_time, f=5, heads=2) for part in (layer.to_q, layer.to_k, layer.to_v)
+    )
+    weights = (q @ k.mT / math.sqrt(8)).softmax(-1)
+    expected = layer.to_out(rearrange(weights @ v, "(b n) heads f d -> (b f) n (heads d)", n=3))
+    close(layer(x, 5, SDPA), expected)
+
+
+def test_a_feed_forward_layer_gives_the_same_a_few_rows_at_a_time() -> None:
+    block = next(block for _, block in video_blocks(network()))
+    x = noise(4, 700, 16)
+    with torch.no_grad():
+        close(feed_forward(block.ff, x), block.ff(x))
+
+
+@pytest.mark.parametrize("products", [1, 1000, 10**9])
+def test_attention_in_slices_is_attention_and_so_is_its_gradient(products: int) -> None:
+    found = []
+    for attend in (sliced(SDPA, products), SDPA):
+        q, k, v = (noise(2, 2, 30, 8, seed=s).requires_grad_() for s in (1, 2, 3))
+        out = attend(q, k, v)
+        found.append([out, *torch.autograd.grad(out.square().sum(), [q, k, v])])
+    for mine, theirs in zip(*found, strict=True):
+        close(mine, theirs)
+
+
+def test_a_slice_is_no_larger_than_asked() -> None:
+    sizes = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        sizes.append(q.shape[:-1].numel() * k.shape[-2])
+        return SDPA(q, k, v)
+
+    sliced(attend, 1000)(*(noise(2, 2, 30, 8, seed=s) for s in (1, 2, 3)))
+    assert len(sizes) > 1
+    assert max(sizes) <= 1000
+
+
+@pytest.mark.parametrize("awake", [True, False])
+def test_what_is_known_of_a_frozen_network_changes_nothing(awake: bool) -> None:
+    unet = network(awake)
+    x = noise(4, 4, 8, 8)
+    with torch.no_grad():
+        plain = predict(unet, x, 7, TEXT, DEPTH)
+        known = frozen(unet, TEXT[None])
+        assert {part.silent for part in known.values()} == {not awake}
+        torch.testing.assert_close(predict(unet, x, 7, TEXT, DEPTH, known), plain)
+
+
+def test_a_temporal_layer_that_only_adds_a_bias_is_not_passed_over() -> None:
+    unet = network(awake=False)
+    x = noise(4, 4, 8, 8)
+    before = bind(unet, TEXT, DEPTH, PLAN)(x, 7)
+    block = next(block for _, block in video_blocks(unet))
+    block.attn_temp.to_out.bias.data.fill_(0.5)
+    assert not torch.allclose(bind(unet, TEXT, DEPTH, PLAN)(x, 7), before, atol=1e-3)
+
+
+def test_tuning_passes_over_no_temporal_layer() -> None:
+    unet = network(awake=False)
+    weights = [block.attn_temp.to_out.weight for _, block in video_blocks(unet)]
+    for weight in weights:
+        weight.requires_grad_()
+    predict(unet, noise(4, 4, 8, 8), 7, TEXT, DEPTH).square().mean().backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in weights)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_guidance_side_by_side_is_guidance_one_after_the_other(
+    scale: float, prediction: str
+) -> None:
+    unet, plan = network(), schedule({"prediction_type": prediction}, 10)
+    x = noise(4, 4, 8, 8).double()
+    cond, uncond = (bind(unet, text, DEPTH, plan) for text in (TEXT, OTHER))
+    expected = guide(cond, uncond, scale)(x, 7)
+    mine = bind_guided(unet, TEXT, OTHER, DEPTH, plan, scale)(x, 7)
+    assert mine.dtype == torch.float64
+    torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_time_step_as_a_tensor_is_the_same_as_the_number() -> None:
+    unet, x = network(), noise(4, 4, 8, 8)
+    with torch.no_grad():
+        number, tensor = (predict(unet, x, t, TEXT, DEPTH) for t in (7, torch.tensor(7)))
+    assert torch.equal(number, tensor)
+
+
+def test_a_copied_network_is_a_network_of_its_own() -> None:
+    unet, x = network(), noise(4, 4, 8, 8)
+    expected = bind(unet, TEXT, DEPTH, PLAN)(x, 7)
+    assert torch.equal(bind(copy.deepcopy(unet), TEXT, DEPTH, PLAN)(x, 7), expected)
