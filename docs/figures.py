@@ -93,7 +93,8 @@ def prepare(folder: Path) -> None:
     mirrored = read(CLIP, frames=None, size=None, fit="crop").frames[:, :, ::-1]
     clip = folder / "mirrored.webp"
     write(clip, np.ascontiguousarray(mirrored), fps=8, metadata=None)
-    dvid("depth", str(clip), "--model", "tiny", "--size", "64", "--run", OTHER)
+    dvid("extract", str(clip), "--size", "64", "--run", OTHER)
+    dvid("depth", OTHER, "--model", "tiny")
 
 
 def sampled(sweep: Sweep, value: str) -> tuple[Picture, Picture]:

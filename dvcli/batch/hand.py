@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,19 +12,21 @@ from dvcli.batch.shelf import OneOfEach
 from dvcli.batch.worker import Worker, timed
 from dvcli.devices import resolve_device
 from dvcli.errors import DvidError, Interrupted
-from dvcli.runtime import Attention, GradCheckpointing, Runtime, Stop
+from dvcli.runtime import Runtime, Stop
 from dvcli.store import Store
 from dvcli.store.remote import Remote
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How every worker works. `cache` None is the worker's own machine's usual cache folder."""
+    """How every worker works. `cache` None is the worker's own machine's usual cache folder.
 
+    Of `runtime` a worker takes what can be the same for all: its device is what `device` means on
+    its own machine, and what it reports to and is stopped by is its own.
+    """
+
+    runtime: Runtime
     device: str = "auto"
-    attention: Attention = "auto"
-    checkpoint_grad: GradCheckpointing = "auto"
-    memory_limit: int | None = None
     cache: str | None = None
     locks: bool = True
     remote: str | None = None
@@ -40,11 +42,9 @@ class Hand:
         store = Store.open(root, locks=terms.locks)
         self._places = Places(store, offline=terms.offline)
         self._shelf, self._stop = OneOfEach(), Stop()
-        self._runtime = Runtime(
+        self._runtime = replace(
+            terms.runtime,
             device=resolve_device(terms.device),
-            attention=terms.attention,
-            checkpoint_grad=terms.checkpoint_grad,
-            memory_limit=terms.memory_limit,
             stop=self._stop,
             shelf=self._shelf,
             locate=self._places.locate,

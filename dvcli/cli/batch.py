@@ -15,9 +15,10 @@ from dvcli.cli.jobs import Job, read_jobs
 from dvcli.cli.lots import Item, Lot, Lots
 from dvcli.cli.output import check, deliver
 from dvcli.cli.record import remember
-from dvcli.cli.session import Session, memory, verb
+from dvcli.cli.session import Session, verb
 from dvcli.errors import BatchError, DvidError, UsageError
 from dvcli.recipes import Sample, Tune, within
+from dvcli.runtime import Runtime
 
 if TYPE_CHECKING:
     from dvcli.batch.bundle import Bundle, Done
@@ -110,7 +111,7 @@ def batch(
         else:
             run = _here(session, there)
         # What was to be made anew is made so by the engine; what is delivered is that.
-        pass
+        session.refresh = False
         bundles = [lot.bundle(session) for lot in lots]
         _Ledger(session, to, lots, there if engine == "ray" else None).keep(
             run(bundles), fail_fast=fail_fast
@@ -210,15 +211,21 @@ def _terms(session: Session, remote: str | None, cache: Path | None, *, locks: b
     # Without a remote folder all share one cache; with one, each machine has its own.
     shared = str(session.store.root) if remote is None else None
     return Terms(
+        runtime=_sendable(session.runtime),
         device=session.device,
-        attention=session.attention,
-        checkpoint_grad=session.checkpoint_grad,
-        memory_limit=None if session.memory_limit is None else memory(session.memory_limit),
         cache=shared if cache is None else str(cache.absolute()),
         locks=locks,
         remote=remote,
         refresh=session.refresh,
         offline=session.offline,
+    )
+
+
+def _sendable(runtime: Runtime) -> Runtime:
+    """The runtime without what is of this process alone."""
+    plain = Runtime()
+    return replace(
+        runtime, progress=plain.progress, stop=plain.stop, shelf=plain.shelf, locate=plain.locate
     )
 
 

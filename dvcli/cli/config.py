@@ -49,7 +49,7 @@ FILE = "dvid.toml"
 NEVER = {"run", "prompt", "prompts-file", "output", "rm", "base", "from", "depth", "depth-from"}
 NEVER |= {"method", "refresh", "dry-run", "repair", "path", "help", "origin", "smoke"}
 CHECKED = ("sample", "steps")
-ELSEWHERE = {"DVID_RUN", "DVID_CACHE_DIR", "DVID_STATE_DIR", "DVID_STYLES", "DVID_CACHE_LIMIT"}
+ELSEWHERE = {"DVID_RUN", "DVID_CACHE_DIR", "DVID_STATE_DIR", "DVID_STYLES"}
 
 
 def defaults(command: Any, cwd: Path | None, env: Mapping[str, str]) -> DefaultMap:

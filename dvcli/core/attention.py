@@ -62,7 +62,7 @@ def product(
 def convolvable(x: Tensor) -> bool:
     """Whether oneDNN serves: float32 on a CPU, in a torch that has it."""
     ours = x.device.type == "cpu" and x.dtype == torch.float32
-    return ours and torch.backends.mkldnn.is_available()
+    return ours and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def pointwise(layer: nn.Conv2d) -> None:
@@ -219,17 +219,15 @@ def attend_to_few(q: Tokens, k: Keys, v: Keys) -> Tokens:
         product(product(each[place], k[place] * d**-0.5).softmax(-1), v[place].T)
         for place in itertools.product(range(b), range(heads))
     ]
-    clips = [
-        torch.cat(mixed[first : first + heads], dim=-1) for first in range(0, len(mixed), heads)
-    ]
-    return torch.stack(clips).view(q.shape)
+    together = [torch.cat(mixed[i : i + heads], dim=-1) for i in range(0, b * heads, heads)]
+    return torch.stack(together).view(q.shape)
 
 
 def pair_of_products(one: nn.Linear, other: nn.Linear, x: Tokens) -> tuple[Tensor, Tensor]:
     """What two layers make of the same tokens, in one product."""
     biases = None if one.bias is None else torch.cat([one.bias, other.bias]).to(x.dtype)
     out = product(x, torch.cat([one.weight, other.weight]).to(x.dtype), biases)
-    first, second = out.split([one.out_features, other.out_features], dim=-1)
+    first, second = torch.split(out, [one.out_features, other.out_features], dim=-1)
     return first, second
 
 
@@ -237,7 +235,7 @@ def feed_forward(layer: nn.Module, x: Tokens) -> Tokens:
     """The layer's output; without gradient on a CPU a few rows at a time."""
     if torch.is_grad_enabled() or x.device.type != "cpu" or x.shape[:2].numel() <= FED_ROWS:
         return layer(x)  # type: ignore[no-any-return]
-    parts = [layer(rows) for rows in x.flatten(0, 1).split(FED_ROWS)]
+    parts = [layer(rows) for rows in torch.split(x.flatten(0, 1), FED_ROWS)]
     return torch.cat(parts).view(x.shape)
 
 
@@ -250,7 +248,7 @@ def sliced(attend: Attend, products: int) -> Attend:
 
     def attend_in_slices(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         a_query = k.shape[-2] * q.shape[:-2].numel()
-        parts = q.split(max(products // a_query, 1), dim=-2)
+        parts = torch.split(q, max(products // a_query, 1), dim=-2)
         if len(parts) == 1:
             return attend(q, k, v)
         if torch.is_grad_enabled():

@@ -30,7 +30,7 @@ class Cuda:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.aside = torch.cuda.Stream(device)
+        self.aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def warm(self, work: Work) -> None:
         """Run on another stream, as the memory of the recording wants it."""

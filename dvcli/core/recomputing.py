@@ -61,7 +61,7 @@ def recomputed(work: Callable[..., Any], *args: object) -> Any:
 
 
 def _keeping_attention() -> Any:
-    return create_selective_checkpoint_contexts(_policy)
+    return create_selective_checkpoint_contexts(_policy)  # type: ignore[no-untyped-call]
 
 
 def _policy(_context: Any, operation: Any, *args: Any, **_: Any) -> CheckpointPolicy:

@@ -75,14 +75,24 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
             raise ValueError("attention over frames takes no mask")
         frames = cross_attention_kwargs["frames"]
         known: Known = cross_attention_kwargs.get("known", {}).get(self, UNKNOWN)
-        x, text = hidden_states, encoder_hidden_states
+        return self.mixed(hidden_states, encoder_hidden_states, frames, known.text, known.silent)
+
+    def mixed(
+        self,
+        x: Tensor,
+        text: Tensor,
+        frames: int,
+        known: tuple[Keys, Keys] | None,
+        silent: bool,
+    ) -> Tensor:
+        """The block's arithmetic, which knows of no other block."""
         x = x + sparse_attention(self.attn1, self.norm1(x), frames, self.attend, self.sees)
-        x = x + text_attention(self.attn2, self.norm2(x), text, self.attend, known.text)
+        x = x + text_attention(self.attn2, self.norm2(x), text, self.attend, known)
         if self.ff_recomputed and torch.is_grad_enabled():
             x = x + recomputed(self._fed, x)
         else:
             x = x + self._fed(x)
-        if known.silent:
+        if silent:
             return x
         norm = self.norm_temp
         weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
