@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from dvcli.core.attention import (
     text_attention,
     text_keys,
 )
+from dvcli.core.compiling import compile_network
 from dvcli.core.ddim import guide, schedule
 from dvcli.core.unet import bind, bind_guided, frozen, inflate, predict, video_blocks
 
@@ -275,3 +277,15 @@ def test_a_copied_network_is_a_network_of_its_own() -> None:
     unet, x = network(), noise(4, 4, 8, 8)
     expected = bind(unet, TEXT, DEPTH, PLAN)(x, 7)
     assert torch.equal(bind(copy.deepcopy(unet), TEXT, DEPTH, PLAN)(x, 7), expected)
+
+
+def test_compiling_touches_every_block_and_computes_nothing_yet() -> None:
+    unet = network()
+    before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
+    compile_network(unet)
+    for _, block in video_blocks(unet):
+        assert "mixed" in vars(block)
+    resnets = [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+    assert resnets
+    assert all(module._compiled_call_impl is not None for module in resnets)
+    assert unet.state_dict().keys() == before.keys()

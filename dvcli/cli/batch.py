@@ -109,6 +109,7 @@ def batch(
             terms = _terms(session, remote, worker_cache, locks=not no_locks)
             run = _on_ray(session, stack, terms, workers)
         else:
+            session.expect([recipe for lot in lots for recipe in lot.recipes])
             run = _here(session, there)
         # What was to be made anew is made so by the engine; what is delivered is that.
         session.refresh = False
@@ -152,8 +153,7 @@ def _show_plan(session: Session, lots: Sequence[Lot]) -> None:
 
     for lot in lots:
         told = set()
-        wanted: list[Recipe] = [lot.tuned, *lot.inverted, *(item.recipe for item in lot.items)]
-        for recipe in wanted:
+        for recipe in lot.recipes:
             for step in plan(recipe, session.store):
                 if step.recipe in told:
                     continue

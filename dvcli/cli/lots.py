@@ -12,7 +12,7 @@ from dvcli.cli.record import begin, inversion, tuned
 from dvcli.cli.sample import from_one_inversion, other_depth
 from dvcli.cli.session import Session
 from dvcli.errors import DvidError, InputError, UsageError
-from dvcli.recipes import Depth, Extract, Invert, Sample, Tune
+from dvcli.recipes import Depth, Extract, Invert, Recipe, Sample, Tune
 from dvcli.runs import name_for, same_clip
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class Lot:
     inverted: list[Invert] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     bare: list[Job] = field(default_factory=list)
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """All that is wanted, in order."""
+        return [self.tuned, *self.inverted, *(item.recipe for item in self.items)]
 
     def settle(self) -> None:
         """One inversion does for all results, unless the run has another already."""

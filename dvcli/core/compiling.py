@@ -7,7 +7,6 @@ from diffusers.models.resnet import ResnetBlock2D
 
 from dvcli.core.unet import video_blocks
 
-
 VARIANTS = 64  # of a block: its level's sizes, with and without gradient or known text
 
 
@@ -19,7 +18,7 @@ def compile_network(unet: UNet2DConditionModel) -> None:
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
     for _, block in video_blocks(unet):
-        block.mixed = torch.compile(block.mixed)
+        block.mixed = torch.compile(block.mixed)  # type: ignore[method-assign]
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D):
             module.compile()
