@@ -172,11 +172,25 @@ def test_no_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert found[1].status == status
 
 
-def test_a_disk_without_locks_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
-        raise OSError("no locks")
+class Everybodys:
+    """A lock that keeps nobody out."""
 
-    monkeypatch.setattr(locks, "take", refuse)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def release(self) -> None:
+        return
+
+
+def refuse(path: Path) -> None:
+    raise OSError("no locks")
+
+
+@pytest.mark.parametrize("take", [refuse, Everybodys], ids=["refused", "granted twice"])
+def test_a_disk_without_locks_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: object
+) -> None:
+    monkeypatch.setattr(locks, "take", take)
     *_, found = places._folder("cache", lambda: tmp_path, "DVID_CACHE_DIR", 1)
     assert found.status == "warn"
     assert "locks do not work" in found.said

@@ -22,6 +22,7 @@ def on_page(path: Path) -> list[str] | None:
     found = [unescape(command) for command in COMMAND.findall(text)]
     if OURS not in text or not found:
         raise InputError(
-            f"`{path}` is no page of `dvid report` or `dvid demo`", hint="`dvid show RUN` knows runs"
+            f"`{path}` is no page of `dvid report` or `dvid demo`",
+            hint="`dvid show RUN` knows runs",
         )
     return list(dict.fromkeys(found))
