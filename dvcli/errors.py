@@ -8,7 +8,7 @@ from typing import ClassVar
 
 MEMORY_LEVERS = (
     "`--dtype bf16` takes less; so do, chosen when the clip is tuned, fewer `--frames`,"
-    " a smaller `--size` and `--checkpoint-grad on`"
+    " a smaller `--size` and `--memory low`"
 )
 
 

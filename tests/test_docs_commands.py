@@ -52,7 +52,20 @@ SLOW = {
     for name in ("baselines", "batch", "cluster", "disk-and-cache", "gallery", "report", "study")
 }
 # Nothing else is run in a shell: a page must not be able to harm the machine that tests it.
-HARMLESS = {"dvid", "printf", "xargs", "python3", "jq", "cat", "head", "cut", "sort", "wc", "ls"}
+HARMLESS = {
+    "dvid",
+    "printf",
+    "xargs",
+    "python3",
+    "jq",
+    "cat",
+    "head",
+    "cut",
+    "sort",
+    "wc",
+    "ls",
+    "grep",
+}
 HARMLESS |= {"diff", "cmp", "test", "echo", "read", "export", "wait"}
 HARMLESS |= {"while", "for", "do", "done", "if", "then", "fi"}
 SHELL = re.compile(r"[|<>$`*?;&(){}]|\\$")

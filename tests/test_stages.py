@@ -211,6 +211,29 @@ def test_a_kept_trajectory_leaves_every_sample_a_hit(dvid: Dvid, tuned: Path) ->
     assert "trajectory" in inverted.outputs
 
 
+def test_features_kept_over_steps_change_a_sample_and_kept_for_none_do_not(
+    tuned: Path, base: Path
+) -> None:
+    from dvcli.cli.sources import Sources
+    from dvcli.recipes import Invert, Sample
+    from dvcli.runs import Runs
+    from dvcli.runtime import Runtime
+
+    store = Store.open()
+    sources, run = Sources(store, offline=True), Runs.open().get("bikes")
+    sources.expect(run)
+    inverted = run.recipes["invert"]
+    assert isinstance(inverted, Invert)
+
+    def made(reuse: int) -> bytes:
+        recipe = Sample(inverted=inverted, prompt="a fox", reuse=reuse)
+        runtime = Runtime(locate=sources.locate)
+        return stages.realise(recipe, store, runtime).path("frames").read_bytes()
+
+    assert made(1) == made(1)
+    assert made(2) != made(1)
+
+
 def test_no_stage_reads_an_output_that_its_key_does_not_hold(
     dvid: Dvid, base: Path, judge: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,11 +35,7 @@ class Method:
 
     def tuned(self, recipe: Tune) -> Tune:
         """That tuning as this method does it; `scale` multiplies what the bench was asked for."""
-        scaled: dict[str, Scalar] = {}
-        for name, factor in self.scale.items():
-            value = getattr(recipe, name) * factor
-            scaled[name] = round(value) if isinstance(getattr(recipe, name), int) else value
-        return _changed(recipe, {**scaled, **self.tune})
+        return _changed(recipe, {**_scaled(recipe, self.scale), **self.tune})
 
     def inverted(self, recipe: Invert) -> Invert:
         """That inversion as this method does it."""
@@ -49,6 +45,15 @@ class Method:
         """That sample as this method makes it."""
         found = _changed(recipe, self.sample)
         return replace(found, controls=_changed(found.controls, self.controls))
+
+
+def _scaled(recipe: Tune | Invert, factors: Changes) -> Changes:
+    """The fields of the recipe that have a factor, multiplied; whole numbers stay whole."""
+    found: dict[str, Scalar] = {}
+    for name, factor in factors.items():
+        value = getattr(recipe, name)
+        found[name] = round(value * factor) if isinstance(value, int) else value * factor
+    return found
 
 
 def _changed(recipe: Part, changes: Changes) -> Part:

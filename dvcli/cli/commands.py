@@ -70,6 +70,8 @@ def steps(recipe: Recipe, names: Names) -> list[Step]:
 
 
 def _tune(recipe: Tune, names: Names) -> list[Step]:
+    if (recipe.train, recipe.attention) != (Tune.train, Tune.attention):
+        raise InputError("only `dvid bench` tunes another network than the method's")
     skip: tuple[str, ...] = ("frames", "depth", "base", "prompt", "dtype")
     options: list[str] = []
     told = (recipe.temporal_target, recipe.normalise) == (Tune.temporal_target, Tune.normalise)
@@ -87,6 +89,8 @@ def _tune(recipe: Tune, names: Names) -> list[Step]:
 
 
 def _sample(recipe: Sample) -> list[str]:
+    if recipe.reuse != Sample.reuse:
+        raise InputError("only `dvid bench` samples with features kept over steps")
     options = ["--prompt", recipe.prompt]
     if recipe.start == "noise":
         options.append("--from-noise")

@@ -30,7 +30,7 @@ def build(recipe: Invert, work: Work) -> None:
     depth = network.condition(work.inputs.get("depth"), x0, recipe.tuned.normalise)
     text = network.embedding(base, recipe.prompt, recipe.dtype, STAGE, runtime)
     net = network.tuned(recipe.tuned, work.inputs["tuned"], x0, text, recipe.dtype, STAGE, runtime)
-    denoise = unet.bind(net, text, depth, schedule=plan)
+    denoise = unet.bind(net, text, depth, schedule=plan, by=network.recorder(runtime))
 
     path = [x0]
     with runtime.progress.task("invert", recipe.steps) as task:

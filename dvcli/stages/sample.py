@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from dvcli.core import ddim, unet
+from dvcli.core import ddim, reuse, unet
 from dvcli.core import depth as depth_map
 from dvcli.models import latents
 from dvcli.recipes import Sample
@@ -74,11 +74,18 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
         work.inputs.get("depth"), clip, tuned.normalise, recipe.controls, work.inputs.get("blend")
     )
 
+    # A recorded call replays all levels of the network, so one that skips some is not recorded.
+    by = network.recorder(runtime) if recipe.reuse == 1 else None
+
+    def bound(text: torch.Tensor, seen: torch.Tensor | None) -> ddim.Denoiser:
+        whole = unet.bind(net, text, seen, schedule=plan, by=by)
+        return reuse.reuse_features(net, whole, recipe.reuse)
+
     def under(text: torch.Tensor) -> ddim.Denoiser:
-        seeing = unet.bind(net, text, depth, schedule=plan)
+        seeing = bound(text, depth)
         if depth is None:
             return seeing
-        blind = unet.bind(net, text, torch.zeros_like(depth), schedule=plan)
+        blind = bound(text, torch.zeros_like(depth))
         return depth_map.fade_depth(seeing, blind, plan, recipe.controls.active)
 
     return ddim.guide_within(
