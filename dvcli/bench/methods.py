@@ -5,8 +5,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from dvcli import recipe_json
 from dvcli.errors import InputError, UsageError
 from dvcli.recipes import Controls, Invert, Sample, Scalar, Tune
 
@@ -28,7 +29,7 @@ class Method:
     group: str = "own"
     base: BaseKind = "depth"
     tune: Changes = field(default_factory=dict)
-    scale: Changes = field(default_factory=dict)
+    scale: Mapping[str, float] = field(default_factory=dict)
     invert: Changes = field(default_factory=dict)
     sample: Changes = field(default_factory=dict)
     controls: Changes = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Method:
         return replace(found, controls=_changed(found.controls, self.controls))
 
 
-def _scaled(recipe: Tune | Invert, factors: Changes) -> Changes:
+def _scaled(recipe: Tune, factors: Mapping[str, float]) -> Changes:
     """The fields of the recipe that have a factor, multiplied; whole numbers stay whole."""
     found: dict[str, Scalar] = {}
     for name, factor in factors.items():
@@ -88,20 +89,23 @@ def _method(name: str, entry: object, path: Path) -> Method:
     if entry.get("base", "depth") not in get_args(BaseKind):
         raise InputError(f"`{name}.base` in `{path}` is neither depth nor plain")
     for part, kind in PARTS.items():
-        allowed = {f.name for f in fields(kind)} - GIVEN
+        hints = get_type_hints(kind)
+        allowed = {f.name: hints[f.name] for f in fields(kind) if f.name not in GIVEN}
         _check(entry.get(part, {}), allowed, f"`{name}.{part}` in `{path}`")
-    _check(entry.get("scale", {}), {"steps", "lr"}, f"`{name}.scale` in `{path}`")
+    _check(entry.get("scale", {}), {"steps": float, "lr": float}, f"`{name}.scale` in `{path}`")
     return Method(name=name, **entry)
 
 
-def _check(changes: object, allowed: set[str], where: str) -> None:
+def _check(changes: object, allowed: Mapping[str, Any], where: str) -> None:
     if not isinstance(changes, dict):
         raise InputError(f"{where} is no table")
     for key, value in changes.items():
         if key not in allowed:
-            raise _unknown(key, allowed, where)
-        if not isinstance(value, str | int | float | bool):
-            raise InputError(f"{where} has a `{key}` that is no plain value")
+            raise _unknown(key, set(allowed), where)
+        try:
+            recipe_json.read(allowed[key], value, f"`{key}`")
+        except recipe_json.Unfit as unfit:
+            raise InputError(f"{where}: {unfit}") from None
 
 
 def _unknown(key: str, known: set[str], where: str) -> InputError:
