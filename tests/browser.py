@@ -1,7 +1,7 @@
 """A real, headless Chromium for tests of pages; without one such tests are skipped.
 
 A module's own fixture holds the browser, `with chromium() as browser: yield browser`; each test
-opens its page, `with page(browser, path) as shown:`. With `DVID_TEST_BROWSER=1` a missing Chromium
+opens its page, `with page(browser, path) as shown:`. With `TEST_BROWSER=1` a missing Chromium
 is a failure.
 """
 
@@ -31,7 +31,7 @@ FLAGS = [
     "--disable-sync",
 ]
 # Read now: every test runs without the `DVID_*` of outside.
-DEMANDED = os.environ.get("DVID_TEST_BROWSER") == "1"
+DEMANDED = os.environ.get("TEST_BROWSER") == "1"
 LOCAL = ("file:", "data:", "blob:", "about:")
 WAIT_MS = 10_000
 

@@ -1,7 +1,7 @@
 """`dvid batch --engine ray`: two workers with faked GPUs, one killed and its work taken up.
 
 Starting Ray takes seconds, so what really starts it is slow:
-`DVID_TEST_RAY=1 pytest -m slow tests/test_batch_ray.py`. Without Ray these are skipped, and with
+`TEST_RAY=1 pytest -m slow tests/test_batch_ray.py`. Without Ray these are skipped, and with
 that variable they fail.
 """
 
@@ -27,7 +27,7 @@ from dvcli.batch.hand import sendable
 from dvcli.errors import InputError
 
 TUNE = {"steps": 1, "frames": 2, "size": 64}
-MUST = os.environ.get("DVID_TEST_RAY") == "1"
+MUST = os.environ.get("TEST_RAY") == "1"
 
 
 @pytest.fixture(scope="module")
