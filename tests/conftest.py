@@ -17,8 +17,12 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 def pytest_configure() -> None:
     import torch
+    from hypothesis import settings
 
     torch.set_num_threads(1)
+    # A machine that others use too may halt any example for a second.
+    settings.register_profile("shared", deadline=None)
+    settings.load_profile("shared")
 
 
 @pytest.fixture(autouse=True)
