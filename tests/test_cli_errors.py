@@ -189,7 +189,7 @@ def test_too_little_memory_is_exit_5_before_tuning_and_names_the_levers(
     options = ["--model", base, "--size", "64", "--frames", "3", "--memory-limit", "1M"]
     said = dvid("tune", bikes, "a", "--steps", "5", *options, code=5)
     assert "tuning needs about" in said.err
-    for lever in ("--frames", "--size", "--checkpoint-grad", "--dtype"):
+    for lever in ("--frames", "--size", "--memory low", "--dtype"):
         assert lever in said.err
     assert not list((home / "cache" / "v1" / "partial").glob("*/*"))
 

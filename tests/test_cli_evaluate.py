@@ -131,7 +131,7 @@ def test_the_psnr_of_the_reconstruction_is_to_the_source(dvid: Dvid, sampled: Pa
     for stage, name in kinds.values():
         artifact = find(run.recipes[stage], store)
         assert artifact is not None
-        frames.append(torch.from_numpy(frame_file.load(artifact.path(name))))
+        frames.append(torch.from_numpy(frame_file.load(artifact.path(name))).float())
     assert row["psnr"] == pytest.approx(psnr(*frames, 255.0), abs=1e-6)
 
 
