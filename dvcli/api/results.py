@@ -99,7 +99,28 @@ class _Made:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frames(_Made):
+class _Shown(_Made):
+    """What can be seen: frames, depth as grey levels (near = white), or a reconstruction."""
+
+    recipe: "Media"
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        fps: float = Render.fps,
+        crf: int = Render.crf,
+        overwrite: bool = False,
+    ) -> Path:
+        """The path, where a video, animation or strip is now, by its suffix, its recipe inside.
+
+        Raises `UsageError` where another file is in the way, `StorageError` where none can be.
+        """
+        return self._write(self.recipe, path, fps=fps, crf=crf, overwrite=overwrite)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames(_Shown):
     """The frames taken out of a clip."""
 
     recipe: Extract
@@ -109,23 +130,9 @@ class Frames(_Made):
         """uint8 RGB `[f H W 3]`."""
         return self._frames("frames")
 
-    def save(
-        self,
-        path: str | Path,
-        *,
-        fps: float = Render.fps,
-        crf: int = Render.crf,
-        overwrite: bool = False,
-    ) -> Path:
-        """The path, where a video, animation or strip is now, by its suffix.
-
-        Raises `UsageError` where another file is in the way, `StorageError` where none can be.
-        """
-        return self._write(self.recipe, path, fps=fps, crf=crf, overwrite=overwrite)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Depths(_Made):
+class Depths(_Shown):
     """How near everything is in each frame."""
 
     recipe: Depth
@@ -134,17 +141,6 @@ class Depths(_Made):
     def disparity(self) -> "Numbers":
         """The raw maps, float32 `[f 1 a b]`, near = large, each frame with a scale of its own."""
         return self._tensor("disparity")
-
-    def save(
-        self,
-        path: str | Path,
-        *,
-        fps: float = Render.fps,
-        crf: int = Render.crf,
-        overwrite: bool = False,
-    ) -> Path:
-        """The path, where the maps are now as grey levels, near = white; as `Frames.save`."""
-        return self._write(self.recipe, path, fps=fps, crf=crf, overwrite=overwrite)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +159,7 @@ class Tuned(_Made):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inverted(_Made):
+class Inverted(_Shown):
     """The latent that a clip comes from, and how well it comes back."""
 
     recipe: Invert
@@ -183,20 +179,9 @@ class Inverted(_Made):
         """The clip as its latent gives it back, uint8 RGB `[f H W 3]`."""
         return self._frames("reconstruction")
 
-    def save(
-        self,
-        path: str | Path,
-        *,
-        fps: float = Render.fps,
-        crf: int = Render.crf,
-        overwrite: bool = False,
-    ) -> Path:
-        """The path, where the reconstruction is now; as `Frames.save`."""
-        return self._write(self.recipe, path, fps=fps, crf=crf, overwrite=overwrite)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Sampled(_Made):
+class Sampled(_Shown):
     """A new clip with the motion and the depth of the one it was made from."""
 
     recipe: Sample
@@ -205,17 +190,6 @@ class Sampled(_Made):
     def frames(self) -> "Pixels":
         """uint8 RGB `[f H W 3]`."""
         return self._frames("frames")
-
-    def save(
-        self,
-        path: str | Path,
-        *,
-        fps: float = Render.fps,
-        crf: int = Render.crf,
-        overwrite: bool = False,
-    ) -> Path:
-        """The path, where the clip is now with its whole recipe inside; as `Frames.save`."""
-        return self._write(self.recipe, path, fps=fps, crf=crf, overwrite=overwrite)
 
 
 @dataclass(frozen=True, kw_only=True)
