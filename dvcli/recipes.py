@@ -548,11 +548,8 @@ class Eval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Motion:
-    """Motion fidelity of a clip: how its optical flow agrees with that of the reference."""
-
-    stage: ClassVar[str] = "motion"
-    version: ClassVar[int] = 1
+class _Compared:
+    """A clip beside a reference, with nothing to choose."""
 
     frames: Judged
     reference: Judged
@@ -572,6 +569,14 @@ class Motion:
     @property
     def params(self) -> Params:
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion(_Compared):
+    """Motion fidelity of a clip: how its optical flow agrees with that of the reference."""
+
+    stage: ClassVar[str] = "motion"
+    version: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -607,30 +612,11 @@ class Agreement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likeness:
+class Likeness(_Compared):
     """Likeness of a clip to the reference, pixel by pixel: PSNR, SSIM and GMSD."""
 
     stage: ClassVar[str] = "likeness"
     version: ClassVar[int] = 1
-
-    frames: Judged
-    reference: Judged
-
-    @property
-    def inputs(self) -> dict[str, "Recipe"]:
-        return {"frames": self.frames, "reference": self.reference}
-
-    @property
-    def reads(self) -> Reads:
-        return {"frames": shown(self.frames), "reference": shown(self.reference)}
-
-    @property
-    def externals(self) -> dict[str, Digest]:
-        return {}
-
-    @property
-    def params(self) -> Params:
-        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
