@@ -7,6 +7,7 @@ a cluster bootstrap).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float
@@ -48,7 +49,11 @@ def difference(
 
 
 def _resampled(values: Float[NDArray[np.float64], " n"], seed: int) -> NDArray[np.float64]:
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(len(values), size=(DRAWS, len(values)))
-    means: NDArray[np.float64] = values[rows].mean(axis=1)
+    means: NDArray[np.float64] = values[_draws(len(values), seed)].mean(axis=1)
     return means
+
+
+@cache
+def _draws(clips: int, seed: int) -> NDArray[np.int64]:
+    """Which clips each draw takes: the same for every figure and method over as many clips."""
+    return np.random.default_rng(seed).integers(clips, size=(DRAWS, clips))
