@@ -51,15 +51,20 @@ DAMAGE: dict[str, Callable[[Path, random.Random], object]] = {
 }
 
 
-def killed(tuner: Nursery, clip: Path, base: Path, home: Path, rng: random.Random) -> list[Path]:
-    """The checkpoints that a tuning killed at a random moment leaves: one or two."""
+def killed(
+    tuner: Nursery, clip: Path, base: Path, home: Path, rng: random.Random, step: float
+) -> list[Path]:
+    """The checkpoints that a tuning killed at a random moment of its first half leaves.
+
+    `step` is what a step takes, in seconds.
+    """
     child = tuning.start(tuner, clip, base, interval=0.0)  # one after every step
-    tuning.until(child, "tune ")
-    end = time.monotonic() + 30
-    while len(tuning.checkpoints(home)) < 2:
+    wanted = rng.randint(2, tuning.STEPS // 2)
+    end = time.monotonic() + 60
+    while not (found := tuning.checkpoints(home)) or step_of(found[-1]) < wanted:
         assert time.monotonic() < end, child.said()
-        time.sleep(0.002)
-    time.sleep(rng.random() * 0.5)
+        time.sleep(0.001)
+    time.sleep(rng.random() * step)
     child.kill(signal.SIGKILL)
     ended = child.wait(30)
     assert ended.status == -signal.SIGKILL, ended.said
@@ -81,7 +86,7 @@ def test_after_a_kill_and_damage_the_checkpoint_before_serves(
     for number in range(counts.count("checkpoints")):
         rng = random.Random(f"{counts.SEED}/checkpoints/{number}")
         other = unbroken.without(home / f"again-{number}", monkeypatch)
-        left = killed(tuner, bikes, base, other, rng)
+        left = killed(tuner, bikes, base, other, rng, unbroken.step)
         assert len(left) >= 2  # or a third, whose side file had been written and no old one removed
         kind = list(DAMAGE)[number % len(DAMAGE)]
         DAMAGE[kind](left[-1], rng)
@@ -104,7 +109,7 @@ def test_a_kill_alone_loses_no_step_that_has_a_checkpoint(
     for number in range(2):
         rng = random.Random(f"{counts.SEED}/kill/{number}")
         other = unbroken.without(home / f"again-{1000 + number}", monkeypatch)
-        left = killed(tuner, bikes, base, other, rng)
+        left = killed(tuner, bikes, base, other, rng, unbroken.step)
         ended = tuning.finish(tuner, bikes, base)
         assert tuning.resumed(ended.said) == step_of(left[-1]), ended.said
         assert tuning.deltas() == unbroken.deltas
@@ -120,7 +125,7 @@ def test_with_every_checkpoint_damaged_it_begins_anew_and_ends_the_same(
 ) -> None:
     rng = random.Random(counts.SEED)
     other = unbroken.without(home / f"again-{2000}", monkeypatch)
-    for checkpoint in killed(tuner, bikes, base, other, rng):
+    for checkpoint in killed(tuner, bikes, base, other, rng, unbroken.step):
         truncate(checkpoint, rng)
     ended = tuning.finish(tuner, bikes, base)
     assert ended.status == 0, ended.said
