@@ -8,6 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import noise, small
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -32,28 +33,11 @@ PREDICTIONS: list[Prediction] = ["epsilon", "v_prediction", "sample"]
 TARGETS: list[TemporalTarget] = ["zero", "source"]
 
 
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 LATENTS, DEPTH, TEXT = noise(4, 4, 8, 8), noise(4, 1, 8, 8, seed=2), noise(6, 12, seed=3)
 
 
 def inflated(seed: int = 0) -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=5,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        attention_head_dim=(1, 2),
-        layers_per_block=1,
-        cross_attention_dim=12,
-        norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    )
-    return inflate(unet.eval(), torch.Generator().manual_seed(seed))
+    return inflate(small(), torch.Generator().manual_seed(seed))
 
 
 def tune(unet: UNet2DConditionModel, steps: int, **changes: Any) -> list[Step]:
@@ -341,14 +325,8 @@ def test_no_steps_leave_the_network_as_it_was() -> None:
 
 
 def test_a_base_without_depth_is_tuned_the_same_way() -> None:
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        attention_head_dim=(1, 2),
-        layers_per_block=1,
-        cross_attention_dim=12,
-        norm_num_groups=4,
+    unet = small(
+        in_channels=4,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
     )

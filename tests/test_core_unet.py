@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
+from networks import awake, noise, small
 from torch import Tensor
 
 from dvcli.core.ddim import schedule
@@ -30,39 +31,12 @@ PLAN = schedule({}, 10)
 
 def stock(**changes: Any) -> UNet2DConditionModel:
     """A stock U-Net with random weights: heads per level, two transformer layers at the bottom."""
-    torch.manual_seed(0)
-    config: dict[str, Any] = {
-        "sample_size": 8,
-        "in_channels": 5,
-        "out_channels": 4,
-        "block_out_channels": (8, 16),
-        "attention_head_dim": (1, 2),
-        "transformer_layers_per_block": (1, 2),
-        "layers_per_block": 1,
-        "cross_attention_dim": 12,
-        "norm_num_groups": 4,
-        "use_linear_projection": True,
-        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    }
-    return UNet2DConditionModel(**(config | changes)).eval()
+    shape: dict[str, Any] = {"transformer_layers_per_block": (1, 2), "use_linear_projection": True}
+    return small(**(shape | changes))
 
 
 def inflated(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
     return inflate(stock(**changes), torch.Generator().manual_seed(seed))
-
-
-def awake(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The network with temporal layers that do something."""
-    generator = torch.Generator().manual_seed(5)
-    for _, block in video_blocks(unet):
-        for p in block.attn_temp.to_out.parameters():
-            p.data.normal_(0, 0.2, generator=generator)
-    return unet
-
-
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def run(unet: UNet2DConditionModel, x: Tensor, text: Tensor, frames: int | None = None) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
+from networks import awake, noise, small
 from torch import Tensor, nn
 
 from dvcli.core import attention
@@ -33,32 +34,15 @@ PLAN = schedule({}, 10)
 SDPA = F.scaled_dot_product_attention
 
 
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def close(mine: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-def network(awake: bool = True) -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=5,
-        out_channels=4,
-        block_out_channels=(16, 32),
-        attention_head_dim=(1, 2),
-        layers_per_block=1,
-        cross_attention_dim=12,
-        norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    )
-    inflate(unet.eval().requires_grad_(False), torch.Generator().manual_seed(0))
-    if awake:
-        for _, block in video_blocks(unet):
-            nn.init.normal_(block.attn_temp.to_out.weight, std=0.2)
+def network(silent: bool = False) -> UNet2DConditionModel:
+    unet = small(block_out_channels=(16, 32)).requires_grad_(False)
+    inflate(unet, torch.Generator().manual_seed(0))
+    if not silent:
+        awake(unet)
     return unet
 
 
@@ -223,19 +207,19 @@ def test_a_slice_is_no_larger_than_asked() -> None:
     assert max(sizes) <= 1000
 
 
-@pytest.mark.parametrize("awake", [True, False])
-def test_what_is_known_of_a_frozen_network_changes_nothing(awake: bool) -> None:
-    unet = network(awake)
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_is_known_of_a_frozen_network_changes_nothing(silent: bool) -> None:
+    unet = network(silent)
     x = noise(4, 4, 8, 8)
     with torch.no_grad():
         plain = predict(unet, x, 7, TEXT, DEPTH)
         known = frozen(unet, TEXT[None])
-        assert {part.silent for part in known.values()} == {not awake}
+        assert {part.silent for part in known.values()} == {silent}
         torch.testing.assert_close(predict(unet, x, 7, TEXT, DEPTH, known), plain)
 
 
 def test_a_temporal_layer_that_only_adds_a_bias_is_not_passed_over() -> None:
-    unet = network(awake=False)
+    unet = network(silent=True)
     x = noise(4, 4, 8, 8)
     before = bind(unet, TEXT, DEPTH, PLAN)(x, 7)
     block = next(block for _, block in video_blocks(unet))
@@ -244,7 +228,7 @@ def test_a_temporal_layer_that_only_adds_a_bias_is_not_passed_over() -> None:
 
 
 def test_tuning_passes_over_no_temporal_layer() -> None:
-    unet = network(awake=False)
+    unet = network(silent=True)
     weights = [block.attn_temp.to_out.weight for _, block in video_blocks(unet)]
     for weight in weights:
         weight.requires_grad_()

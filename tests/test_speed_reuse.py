@@ -3,7 +3,8 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from networks import awake, noise, small
+from torch import Tensor
 
 from dvcli.core.ddim import Denoiser, schedule
 from dvcli.core.reuse import reuse_features
@@ -12,28 +13,14 @@ from dvcli.core.unet import bind, inflate, video_blocks
 PLAN = schedule({}, 10)
 
 
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def network(levels: int = 3) -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=5,
-        out_channels=4,
+    unet = small(
         block_out_channels=(8, 16, 16)[:levels],
         attention_head_dim=(1, 2, 2)[:levels],
-        layers_per_block=1,
-        cross_attention_dim=12,
-        norm_num_groups=4,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D")[:levels],
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D")[-levels:],
     )
-    inflate(unet.eval().requires_grad_(False), torch.Generator().manual_seed(0))
-    for _, block in video_blocks(unet):
-        nn.init.normal_(block.attn_temp.to_out.weight, std=0.2)
-    return unet
+    return awake(inflate(unet.requires_grad_(False), torch.Generator().manual_seed(0)))
 
 
 def bound(unet: UNet2DConditionModel, seed: int = 9) -> Denoiser:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from networks import noise, small
+from torch import nn
 
 from dvcli.core import tuning
 from dvcli.core.ddim import add_noise, schedule
@@ -27,31 +28,14 @@ KNOBS: dict[str, Any] = {
 }
 
 
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 LATENTS, DEPTH, TEXT = noise(4, 4, 8, 8), noise(4, 1, 8, 8, seed=2), noise(6, 12, seed=3)
 
 
 def network(
     sees: Seen = "first-previous", trained: Trained = "queries", seed: int = 0
 ) -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=5,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        attention_head_dim=(1, 2),
-        layers_per_block=1,
-        cross_attention_dim=12,
-        norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    )
     generator = torch.Generator().manual_seed(seed)
-    return inflate(unet.eval(), generator, sees=sees, trained=trained)
+    return inflate(small(), generator, sees=sees, trained=trained)
 
 
 def tune(unet: UNet2DConditionModel, steps: int, **changes: Any) -> list[Step]:

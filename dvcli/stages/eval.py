@@ -6,6 +6,7 @@ from dvcli.core import metrics
 from dvcli.models import clip
 from dvcli.recipes import Eval
 from dvcli.stages import Work, figures
+from dvcli.stages.embedded import embedded
 
 
 @torch.no_grad()
@@ -13,14 +14,7 @@ def build(recipe: Eval, work: Work) -> None:
     """Write `metrics`, JSON: `frame_consistency` and `frame_consistency_consecutive` of more than
     one frame, `textual_alignment` with a prompt, all × 100.
     """
-    runtime = work.runtime
-    frames = torch.from_numpy(figures.frames(work, "frames", recipe.frames))
-    model = runtime.shelf.get(
-        Eval.stage,
-        ("clip", recipe.clip_model),
-        lambda: clip.load(runtime.locate(recipe.clip_model), "fp32", runtime.device),
-    )
-    images = clip.image_embeddings(model, frames, runtime.frame_chunk)
+    model, images = embedded(work, recipe, recipe.clip_model)
     found: dict[str, float] = {}
     if len(images) > 1:
         every, consecutive = metrics.frame_consistency(images)
