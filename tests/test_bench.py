@@ -337,9 +337,26 @@ def test_the_bench_runs_resumes_and_says_the_same_again(dvid: Dvid) -> None:
     assert all(name in page for name in ("source", "depth", "ours", "blind"))
 
 
+def test_shards_do_each_clip_once_and_the_whole_then_only_writes_the_tables(dvid: Dvid) -> None:
+    asked = ["bench", "quality", "untuned", "--clips", "3", "--steps", "2", "--tuning-steps", "1"]
+    asked += ["--refine", "0", "-o", "b"]
+    done = []
+    for part in ("1/2", "2/2"):
+        assert dvid(*asked, "--shard", part).lines == []
+        rows = Path("b/results.jsonl").read_text()
+        done.append({json.loads(line)["case"] for line in rows.splitlines()})
+        assert not Path("b/table.md").exists()
+    assert len(done[0]) == 2
+    assert done[0] < done[1]
+    assert dvid(*asked).lines[1:]
+    assert Path("b/results.jsonl").read_text() == rows
+    assert "untuned" in Path("b/table.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("asked", "code"),
     [
+        (["--shard", "3/2"], 2),
         (["blnd"], 2),
         (["--model", "tiny-t2i"], 2),
         (["tune-a-video", "--plain-model", "tiny"], 2),

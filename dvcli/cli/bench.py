@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvcli.cli import options as o
+from dvcli.cli import shard as shards
 from dvcli.cli.output import check_folder
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from dvcli.bench.results import Results
     from dvcli.bench.table import Line
     from dvcli.bench.trial import Row, Setting
-    from dvcli.recipes import Base
+    from dvcli.recipes import Base, Digest
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -64,11 +65,13 @@ def quality(
     steps: Annotated[int, typer.Option(help="Steps of inversion and sampling.")] = 20,
     refine: Annotated[int, typer.Option(help="Fixed-point rounds a step.")] = 1,
     guidance: Annotated[float, typer.Option(help="How strictly prompts are followed.")] = 4.0,
+    shard: shards.Option = None,
 ) -> None:
     """Compare methods on clips, with 95 % intervals.
 
     Writes every row, the table and a page; prints the table. The same command goes on where it
-    was stopped.
+    was stopped. A shard writes the rows of its part of the clips; when all are done, the command
+    without it writes the rest.
 
     Example: dvid bench quality main loss --clips 24 -o bench
     """
@@ -79,6 +82,7 @@ def quality(
     from dvcli.bench.trial import Setting, recipes
     from dvcli.cli.sources import base, native_size
 
+    part = shards.parse(shard)
     known = shipped() | ({} if methods_file is None else read(methods_file))
     if list_methods:
         for method in known.values():
@@ -104,26 +108,30 @@ def quality(
         guidance=guidance,
         dtype=session.number_format,
     )
+    mine = part.of(work)
+    digests = {case.name: session.sources.file(case.clip) for case in work}
     if session.dry_run:
-        for case in work:
+        for case in mine:
             for method in wanted:
-                digest = session.sources.file(case.clip)
-                for sample in recipes(case, digest, method, setting).values():
+                for sample in recipes(case, digests[case.name], method, setting).values():
                     session.show_plan(sample)
         return
     results = Results(output / "results.jsonl")
-    for number, case in enumerate(work, 1):
+    for number, case in enumerate(mine, 1):
         for method in wanted:
-            _try(session, case, method, setting, results)
-        _write(output, results, work, wanted)
-        session.note(f"{number} of {len(work)} clips, {len(list(results))} rows")
+            _try(session, case, digests[case.name], method, setting, results)
+        session.note(f"{number} of {len(mine)} clips, {len(list(results))} rows")
+        if part.count == 1:
+            _write(output, _asked(results, work), wanted)
+    if part.count > 1:
+        session.note(f"the rows of shard {part} are there; without `--shard` the tables are made")
+        return
+    rows = _asked(results, work)
     page = output / "index.html"
-    digests = {case.name: session.sources.file(case.clip) for case in work}
     page.write_text(
-        written(_asked(results, work), work, wanted, digests, setting, session.realise),
-        encoding="utf-8",
+        written(rows, work, wanted, digests, setting, session.realise), encoding="utf-8"
     )
-    _show(session, lines(_asked(results, work), wanted))
+    _show(session, lines(rows, wanted))
     session.note(f"`{output / 'table.md'}` has the tables, `{page}` the clips side by side")
 
 
@@ -150,13 +158,18 @@ def _cases(file: Path | None, clips: int, output: Path) -> "list[Case]":
 
 
 def _try(
-    session: Session, case: "Case", method: "Method", setting: "Setting", results: "Results"
+    session: Session,
+    case: "Case",
+    clip: "Digest",
+    method: "Method",
+    setting: "Setting",
+    results: "Results",
 ) -> None:
     """Every edit of one clip under one method; rows that are done are not measured again."""
     from dvcli.bench.trial import measured, recipes
     from dvcli.bundled.train.judging import shipped
 
-    samples = recipes(case, session.sources.file(case.clip), method, setting)
+    samples = recipes(case, clip, method, setting)
     made = {kind: session.realise(sample) for kind, sample in samples.items()}
     for kind, artifact in made.items():
         if results.get(case.name, method.name, kind, artifact.key) is None:
@@ -173,11 +186,10 @@ def _asked(results: "Results", work: "list[Case]") -> "list[Row]":
     return [row for row in results if row.case in names]
 
 
-def _write(output: Path, results: "Results", work: "list[Case]", wanted: "list[Method]") -> None:
+def _write(output: Path, rows: "list[Row]", wanted: "list[Method]") -> None:
     """The tables over everything so far, whole and by kind of edit."""
     from dvcli.bench.table import lines, markdown
 
-    rows = _asked(results, work)
     parts = [f"## All edits\n\n{markdown(lines(rows, wanted))}"]
     for kind in dict.fromkeys(row.edit for row in rows):
         parts.append(f"## Edits of {kind}\n\n{markdown(lines(rows, wanted, [kind]))}")
