@@ -1,5 +1,6 @@
 """The training recipe: its small parts hold what they promise, without any trained weights."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from dvcli.bundled.train import coding, denoising, family, judging, matching, reading
-from dvcli.bundled.train.loop import Plan, Trainer, average_of, rate
+from dvcli.bundled.train.loop import Plan, Trainer, average_of, rate, spent
 from dvcli.bundled.train.patches import Patches
 from dvcli.bundled.train.pool import Pool, conditions, fill, rendered
 from dvcli.bundled.world.layout import draw
@@ -34,6 +35,21 @@ def toy(folder: Path, steps: int) -> Trainer:
 
     trainer.run(loss)
     return trainer
+
+
+def test_the_log_says_what_was_asked_of_which_machine_each_time_it_began(tmp_path: Path) -> None:
+    toy(tmp_path, 4)
+    toy(tmp_path, 6)
+    toy(tmp_path, 6)  # nothing left to do
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["plan"]["steps"]) for line in log] == [(0, 4), (4, 6)]
+    assert all("torch" in line["machine"] for line in log)
+
+
+def test_the_time_spent_is_read_from_the_pace_of_every_hundred_steps() -> None:
+    rows = [{"step": 100, "seen": 1600, "pace": 16.0}, {"step": 100, "seen": 1600, "mse": 0.1}]
+    rows.append({"step": 200, "seen": 3200, "pace": 32.0})
+    assert spent("\n".join(json.dumps(row) for row in rows)) == pytest.approx(150)
 
 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:

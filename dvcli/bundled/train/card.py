@@ -42,8 +42,9 @@ as float32.
 ## Data and training
 
 Scenes are drawn from seeds and rendered by `dvcli.bundled.world`, with exact inverse depth;
-nothing else was used. Seeds from 2^40 on are held out. `python -m dvcli.bundled.train --help` is
-the whole recipe; the log of every phase is in `training/`. Words that work best are the world's
+nothing else was used. Seeds from 2^40 on are held out. `docs/training.md` of the project has the
+commands, how long they took on which machine and how close a repetition comes; the log of every
+phase is in `training/`. Words that work best are the world's
 own, front thing first: `a red ball in front of a blue cube on snow, impressionism style`.
 Guidance 4 to 7.
 

@@ -15,7 +15,7 @@ from dvcli.bundled.train import (
     shipping,
 )
 from dvcli.bundled.train.kept import decoder, loaded, probe_of, text_of, vae_of, words_of
-from dvcli.bundled.train.loop import average_of
+from dvcli.bundled.train.loop import average_of, spent
 from dvcli.bundled.train.phases import TRAINED
 from dvcli.bundled.world.words import STYLES
 
@@ -58,12 +58,13 @@ def evaluate(work: Path, count: int, device: str) -> None:
                 figures[f"{name} following, {kind}"], _ = measuring.following(
                     denoiser, told, words, family.scheduler(), decoder(model), judge_model, given
                 )
-    seen_by = {
-        name: json.loads((work / name / "log.jsonl").read_text().splitlines()[-1])["seen"]
-        for name in TRAINED
-        if (work / name / "log.jsonl").exists()
+    logs = {
+        name: log.read_text() for name in TRAINED if (log := work / name / "log.jsonl").exists()
     }
-    figures["samples seen"] = seen_by
+    figures["samples seen"] = {
+        name: json.loads(log.splitlines()[-1])["seen"] for name, log in logs.items()
+    }
+    figures["hours of training"] = {name: spent(log) / 3600 for name, log in logs.items()}
     rounded = {
         part: {key: round(value, 4) for key, value in row.items()} for part, row in figures.items()
     }

@@ -6,9 +6,10 @@ modules, averages, optimiser and generator, so that a stopped run goes on as if 
 
 import json
 import os
+import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -94,7 +95,7 @@ class Trainer:
         torch.save(held, partial)
         partial.replace(self.checkpoint)
 
-    def note(self, **figures: float) -> None:
+    def note(self, **figures: object) -> None:
         """Append figures to the phase's log and show them."""
         line = {"step": self.step, "seen": self.step * self.plan.batch, **figures}
         shown = json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()})
@@ -120,6 +121,8 @@ class Trainer:
         probe_every: int = 500,
     ) -> None:
         """Train to the plan's last step, from wherever the checkpoint stands."""
+        if self.step < self.plan.steps:
+            self.note(plan=asdict(self.plan), machine=machine(self.plan.device))
         began, since, total = time.monotonic(), self.step, 0.0
         for module in self.modules.values():
             module.train()
@@ -145,6 +148,24 @@ class Trainer:
                 self.save()
             if probe is not None and self.step % probe_every == 0:
                 self.note(**probe())
+
+
+def machine(device: str) -> str:
+    """What trains, in words."""
+    if device != "cpu":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{torch.get_num_threads()} threads of {kind}, torch {torch.__version__}"
+
+
+def spent(log: str) -> float:
+    """The seconds of training that a phase's log tells of: every hundred steps over their pace."""
+    rows = [json.loads(line) for line in log.splitlines()]
+    return sum(
+        100.0 * float(row["seen"]) / float(row["step"]) / float(row["pace"])
+        for row in rows
+        if "pace" in row
+    )
 
 
 def average_of(folder: Path, name: str) -> dict[str, Tensor]:
