@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from faults import counts
+
 
 def begin(work: Callable[[], None]) -> int:
     """The id of a process that does the work, ends with 0, or with 1 and its traceback told."""
@@ -18,7 +20,7 @@ def begin(work: Callable[[], None]) -> int:
         return child
     code = 1
     try:
-        signal.alarm(300)  # whatever hangs is ended, and so is a failed test
+        signal.alarm(counts.TIMEOUT)  # whatever hangs is ended, and so is a failed test
         work()
         code = 0
     except BaseException:  # noqa: BLE001  # told, and then the process ends

@@ -29,21 +29,26 @@ def realise(store: Store, n: int, log: Path) -> None:
 def works(root: Path, log: Path, *, locked: bool) -> list[object]:
     operations = counts.count("operations")
     keys = range(operations // 2)
+    processes = counts.count("processes")
+    ended = log.with_name("ended")
+    ended.touch()
 
     def work(me: int) -> None:
         dice = random.Random(f"{counts.SEED} {me}")
-        with Store.open(root, locks=locked) as store:
-            for _ in range(operations):
-                realise(store, dice.choice(keys), log)
-            assert store.failures == []
+        try:
+            with Store.open(root, locks=locked) as store:
+                for _ in range(operations):
+                    realise(store, dice.choice(keys), log)
+                assert store.failures == []
+        finally:
+            forks.note(ended, str(me))
 
     def collect() -> None:
         with Store.open(root, locks=locked) as store:
-            for _ in range(operations // 2):
+            while len(ended.read_text().split()) < processes:
                 store.gc(limit_bytes=0, grace_s=600)
                 store.verify(repair=True) if locked else None
 
-    processes = counts.count("processes")
     counts.tally("contention", operations=operations * processes)
     return [*(lambda me=me: work(me) for me in range(processes)), collect]
 
