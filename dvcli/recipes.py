@@ -214,8 +214,8 @@ class Tune:
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
-            raise UsageError("the prompt is empty", hint="describe the clip in a few words")
-        worded("the prompt", self.prompt)
+            raise UsageError("the caption is empty", hint="describe the clip in a few words")
+        worded("the caption", self.prompt)
         within("--steps", self.steps, 0, 1_000_000)
         within("--lr", self.lr, 0, 1)
         within("--weight-decay", self.weight_decay, 0, 1)

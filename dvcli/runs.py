@@ -3,6 +3,7 @@
 One JSON file a run under `<state>/runs/`, so that the cache can lose bytes but never a recipe.
 """
 
+import difflib
 import json
 import logging
 import os
@@ -146,7 +147,7 @@ class Runs:
         try:
             return _decode(path.read_bytes(), path)
         except FileNotFoundError:
-            raise _unknown(name) from None
+            raise self._unknown(name) from None
         except OSError as refused:
             raise StorageError(
                 f"the run file `{path}` cannot be read: {refused.strerror}"
@@ -185,7 +186,7 @@ class Runs:
             path.unlink()
             self._samples(name).unlink(missing_ok=True)
         except FileNotFoundError:
-            raise _unknown(name) from None
+            raise self._unknown(name) from None
         except OSError as refused:
             raise _unwritten(path, refused) from refused
 
@@ -318,7 +319,7 @@ class Runs:
             if str(place) in made:
                 return made[str(place)], None
         if not runs:
-            raise UsageError("there is no run yet", hint="`dvid tune CLIP PROMPT` makes one")
+            raise UsageError("there is no run yet", hint="`dvid tune CLIP CAPTION` makes one")
         last = runs[0]
         if terminal:
             return last, f"no run was made from here, going on with `{last.name}` of `{last.cwd}`"
@@ -347,8 +348,19 @@ class Runs:
                 f"`{ref}` begins a key of {names}", hint="give the name of one of them"
             )
         if not found:
-            raise _unknown(ref)
+            raise self._unknown(ref)
         return found[0]
+
+    def _unknown(self, name: str) -> MissingError:
+        said, hint = f"no run named `{name}`", "`dvid runs` lists them"
+        there = os.path.exists(name)  # noqa: PTH110  # no error for any name
+        if near := difflib.get_close_matches(name, self.names(), n=1):
+            said += f", did you mean `{near[0]}`?"
+        elif there:
+            hint += f"; `dvid tune {_quoted(name)} CAPTION` makes one of a clip"
+        elif Path(name).suffix:
+            said += ", nor is there such a file"
+        return MissingError(said, hint=hint)
 
     def _path(self, name: str) -> Path:
         if not _fits(name):
@@ -490,10 +502,6 @@ def _quoted(name: str) -> str:
     import shlex
 
     return shlex.quote(name)
-
-
-def _unknown(name: str) -> MissingError:
-    return MissingError(f"no run named `{name}`", hint="`dvid runs` lists them")
 
 
 def _unwritten(path: Path, refused: OSError) -> StorageError:

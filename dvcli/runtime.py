@@ -98,7 +98,6 @@ class Runtime:
     `memory` at `low` takes every way to need less of it, whatever is free.
     `compile` lets torch compile the network, which takes minutes before the first step.
     `memory_limit`, in bytes, stands in for what the device has free, for the check before work.
-    `frame_chunk` is how many frames pass through the VAE, the depth estimator or CLIP at once.
     """
 
     device: str = "cpu"
@@ -107,9 +106,13 @@ class Runtime:
     memory: Memory = "auto"
     compile: bool = False
     checkpoint_seconds: float = 60.0
-    frame_chunk: int = 4
     memory_limit: int | None = None
     progress: Progress = field(default_factory=_Unseen)
     stop: Stop = field(default_factory=Stop)
     shelf: Shelf = field(default_factory=Shelf)
     locate: Callable[[str], Path] = nowhere
+
+    @property
+    def frame_chunk(self) -> int:
+        """How many frames pass through the VAE, the depth estimator or CLIP at once."""
+        return 1 if self.memory == "low" else 4

@@ -10,6 +10,7 @@ from pathlib import Path
 from dvcli.errors import InputError, UsageError
 
 FIELDS = ("prompt", "negative")
+WRITTEN = 'a style is [NAME] and under it prompt = "…", and if need be negative = "…"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +71,20 @@ def _read(path: Path, *, origin: Path | None) -> dict[str, Style]:
         table = tomllib.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InputError(f"the styles file `{path}` is not UTF-8 text at line {line}") from error
+        raise InputError(
+            f"the styles file `{path}` is not UTF-8 text at line {line}",
+            hint="save it as UTF-8",
+        ) from error
     except RecursionError:
-        raise InputError(f"the styles file `{path}` is nested too deep") from None
-    except (OSError, ValueError) as error:  # a number of thousands of digits is a ValueError
-        raise InputError(f"the styles file `{path}` cannot be read: {error}") from error
+        raise InputError(f"the styles file `{path}` is nested too deep", hint=WRITTEN) from None
+    except OSError as error:
+        raise InputError(
+            f"the styles file `{path}` cannot be read: {error.strerror}",
+            hint="`DVID_STYLES` names another file",
+        ) from error
+    except ValueError as error:  # such is also a number of thousands of digits
+        said = str(error)[:1].lower() + str(error)[1:]
+        raise InputError(f"the styles file `{path}` is no TOML: {said}", hint=WRITTEN) from error
     return {name: _style(name, words, path, origin) for name, words in table.items()}
 
 
@@ -86,13 +96,16 @@ def _style(name: str, words: object, path: Path, origin: Path | None) -> Style:
         )
     for key, value in words.items():
         if key not in FIELDS:
-            raise InputError(
-                f"`{shown}.{key[:60]}` in `{path}` is unknown", hint="prompt or negative"
-            )
+            raise InputError(f"`{shown}.{key[:60]}` in `{path}` is unknown", hint=WRITTEN)
         if not isinstance(value, str):
-            raise InputError(f"`{shown}.{key[:60]}` in `{path}` is not text")
+            raise InputError(
+                f"`{shown}.{key[:60]}` in `{path}` is not text",
+                hint=f'quotes make it text: {key[:60]} = "…"',
+            )
     if not str(words.get("prompt", "")).strip():
-        raise InputError(f"`{shown}` in `{path}` has no prompt words")
+        raise InputError(
+            f"`{shown}` in `{path}` has no prompt words", hint=f'prompt = "…" under [{shown}]'
+        )
     return Style(
         name=name, prompt=words["prompt"], negative=words.get("negative", ""), origin=origin
     )

@@ -89,7 +89,7 @@ def test_every_name_is_there_and_no_other() -> None:
         (dvcli.depth, Depth, {"frames"}),
         (dvcli.tune, Tune, {"frames", "depth", "base", "dtype", "train", "attention"}),
         (dvcli.invert, Invert, {"tuned", "dtype"}),
-        (dvcli.sample, Sample, {"inverted", "start", "dtype", "reuse"}),
+        (dvcli.sample, Sample, {"inverted", "start", "dtype"}),
     ],
 )
 def test_every_option_of_a_recipe_is_an_argument_with_the_same_default(
@@ -119,6 +119,7 @@ def test_every_argument_arrives_in_the_recipe(
     backwards = {"steps": 5, "refine": 2, "prompt": "a bike", "trajectory": True}
     inverted = dvcli.invert(tuned, **backwards)  # type: ignore[arg-type]
     asked = {"negative": "snow", "guidance": 3.0, "guidance_from": 0.1, "guidance_until": 0.9}
+    asked["reuse"] = 3
     asked |= {"strength": 0.5, "eta": 0.2, "seed": 4, "controls": Controls(blend=0.5)}
     made = dvcli.sample(inverted, WORDS, from_noise=True, blend=near, **asked)  # type: ignore[arg-type]
     found = [(taken, framing | {"size": (64, 64)}), (tuned, learning), (inverted, backwards)]
@@ -263,7 +264,7 @@ def test_errors_are_those_of_the_command_line(bikes: Path, base: Path, work: Wor
     with pytest.raises(MissingError, match="no folder") as error:
         dvcli.depth(bikes, model="./nowhere", workspace=work)
     assert error.value.hint
-    with pytest.raises(UsageError, match="the prompt is empty"):
+    with pytest.raises(UsageError, match="the caption is empty"):
         dvcli.tune(bikes, " ", model=base, workspace=work)
     taken = dvcli.extract(bikes, frames=2, size=40, workspace=work)
     with pytest.raises(UsageError, match="size 40×40"):

@@ -12,7 +12,7 @@ from program import Dvid
 
 from dvcli.bench import cases, methods
 from dvcli.bench.methods import Method
-from dvcli.bench.results import Results
+from dvcli.bench.results import VERSIONS, Results
 from dvcli.bench.statistics import difference, estimate
 from dvcli.bench.table import lines, markdown
 from dvcli.bench.trial import Row, Setting, judged, recipes
@@ -284,35 +284,40 @@ def test_the_table_says_how_far_ours_is_ahead_and_marks_what_is_clear() -> None:
 
 
 def test_rows_are_there_again_when_the_file_is_opened_again(tmp_path: Path) -> None:
-    Results(tmp_path / "r.jsonl").add(ROW)
-    assert list(Results(tmp_path / "r.jsonl")) == [ROW]
-    assert Results(tmp_path / "r.jsonl").get("a", "ours", "place", ZERO) == ROW
+    Results(tmp_path / "r.jsonl", ZERO).add(ROW)
+    assert list(Results(tmp_path / "r.jsonl", ZERO)) == [ROW]
+    assert Results(tmp_path / "r.jsonl", ZERO).get("a", "ours", "place", ZERO) == ROW
 
 
 def test_a_row_of_another_sample_is_not_taken_for_it(tmp_path: Path) -> None:
-    Results(tmp_path / "r.jsonl").add(ROW)
-    assert Results(tmp_path / "r.jsonl").get("a", "ours", "place", "1" * 64) is None
+    Results(tmp_path / "r.jsonl", ZERO).add(ROW)
+    assert Results(tmp_path / "r.jsonl", ZERO).get("a", "ours", "place", "1" * 64) is None
 
 
 def test_a_line_that_was_cut_off_is_done_again_and_any_other_wrong_line_is_told(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "r.jsonl"
-    Results(path).add(ROW)
+    Results(path, ZERO).add(ROW)
     whole = path.read_text()
     path.write_text(whole + whole[:40])
-    assert list(Results(path)) == [ROW]
+    assert list(Results(path, ZERO)) == [ROW]
     path.write_text(whole[:40] + "\n" + whole)
     with pytest.raises(InputError, match="line 1"):
-        Results(path)
+        Results(path, ZERO)
 
 
 def test_a_row_measured_by_an_older_metric_is_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Results(tmp_path / "r.jsonl").add(ROW)
-    monkeypatch.setattr("dvcli.bench.results.MEASURED_BY", {"eval": 99})
-    assert list(Results(tmp_path / "r.jsonl")) == []
+    Results(tmp_path / "r.jsonl", ZERO).add(ROW)
+    monkeypatch.setitem(VERSIONS, "eval", 99)
+    assert list(Results(tmp_path / "r.jsonl", ZERO)) == []
+
+
+def test_a_row_measured_by_another_clip_model_is_measured_again(tmp_path: Path) -> None:
+    Results(tmp_path / "r.jsonl", ZERO).add(ROW)
+    assert list(Results(tmp_path / "r.jsonl", "1" * 64)) == []
 
 
 # The command.

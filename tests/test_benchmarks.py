@@ -78,6 +78,18 @@ def test_the_phases_of_a_gpu_run_on_a_tiny_shape(settings: Settings) -> None:
     assert {"peak, low memory", "decode 3 frames", "host time per step, low memory"} <= found.keys()
 
 
+def test_the_fast_part_compares_each_thing_with_the_plain_way(settings: Settings) -> None:
+    from benchmarks.speed import fast, shapes
+
+    shape = shapes.SHAPES["tiny"]
+    net = shapes.ours(shape, settings.torch_dtype, settings.device)
+    names = [figure.name for figure in fast.sampling(settings, shape, net)]
+    assert names[0] == "sample 2 with guidance"
+    assert "all of it / plain" in names
+    assert len(names) == 5
+    assert all(figure.value > 0 for figure in fast.calls(settings, shape, net))
+
+
 def test_the_store_part_runs(settings: Settings) -> None:
     from benchmarks.speed import store
 
@@ -101,7 +113,7 @@ def test_all_parts_run_on_tiny_shapes(tmp_path: Path) -> None:
     told = json.loads(into.read_text())
     names = {figure["name"] for figure in told["figures"]}
     parts = {figure["part"] for figure in told["figures"]}
-    assert parts == {"start-up", "prompts", "store", "memory", "network", "phases"}
+    assert parts == {"start-up", "prompts", "store", "memory", "network", "fast", "phases"}
     assert all(name in said for name in names)
     assert all(figure["value"] > 0 for figure in told["figures"])
     assert {"device", "versions", "threads", "dtype"} <= told.keys()

@@ -1,5 +1,6 @@
 """The training recipe: its small parts hold what they promise, without any trained weights."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import CLIPTokenizer
 
+import dvcli.bundled
 from dvcli.bundled.train import coding, denoising, family, judging, matching, reading
 from dvcli.bundled.train.loop import Plan, Trainer, average_of, rate, spent
 from dvcli.bundled.train.patches import Patches
@@ -96,6 +99,14 @@ def test_the_rate_rises_stays_and_falls_to_zero() -> None:
 def test_every_word_of_the_world_is_one_token() -> None:
     words = family.tokenizer()
     assert all(len(words(word).input_ids) == 3 for word in vocabulary())
+
+
+def test_words_have_the_numbers_that_the_weights_were_trained_with() -> None:
+    words = family.tokenizer()
+    vocab = "\n".join(sorted(words.get_vocab(), key=words.get_vocab().__getitem__))
+    assert hashlib.sha256(vocab.encode()).hexdigest()[:12] == "ec283e601e57"
+    shipped = CLIPTokenizer.from_pretrained(Path(dvcli.bundled.__file__).parent / "tiny/tokenizer")
+    assert shipped.get_vocab() == words.get_vocab()
 
 
 def test_a_foreign_word_is_spelt_without_unknown_tokens() -> None:

@@ -97,7 +97,7 @@ def test_a_clip_that_is_none_is_exit_3_in_two_lines(
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["tune", "CLIP", "  ", "--model", "BASE"], 2, "the prompt is empty"),
+        (["tune", "CLIP", "  ", "--model", "BASE"], 2, "the caption is empty"),
         (["tune", "CLIP", "a", "--model", "BASE", "--steps", "-1"], 2, "--steps is -1"),
         (["tune", "CLIP", "a", "--model", "BASE", "--lr", "nan"], 2, "--lr is nan"),
         (["tune", "CLIP", "a", "--model", "BASE", "--size", "100x64"], 2, "multiples of 16"),
@@ -329,12 +329,12 @@ def test_a_full_cache_disk_is_exit_6_and_the_result_still_arrives(
 def test_a_bug_is_exit_1_with_its_traceback_in_a_file(
     dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dvcli.cli import sample
+    from dvcli.cli import clips
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the unexpected")
 
-    monkeypatch.setattr(sample, "deliver", broken)
+    monkeypatch.setattr(clips, "deliver", broken)
     said = dvid("sample", "-p", "a", code=1)
     assert "a bug: RuntimeError: the unexpected" in said.err
     (log,) = (tuned / "state" / "logs").iterdir()

@@ -57,7 +57,7 @@ def test_another_tuning_drops_the_inversion_of_the_old_one_and_says_so(
     made_here(tuned)
     said = dvid("tune", bikes, "a man", "--model", base, "--steps", "1", *TINY)
     assert said.lines == ["bikes"]
-    assert "the invert of the run `bikes` was of another tune" in said.err
+    assert "the inversion of the run `bikes` was of another tuning" in said.err
     assert stages(dvid) == WHOLE[:3]
 
 

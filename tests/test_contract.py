@@ -171,9 +171,20 @@ def test_a_single_stage_is_not_counted() -> None:
 
 
 def test_a_command_counts_the_stages_that_it_runs(dvid: Dvid, tuned: Path) -> None:
+    err = dvid("sample", "-p", "one", "--from-noise", "--refresh").err
+    assert "stage" not in err
+    err = dvid("tune", "--run", "bikes", "another", "--steps", "1").err
+    assert "stage" not in err
+    err = dvid("sample", "-p", "one").err
+    assert [f"stage {n}/2" in err for n in (1, 2)] == [True] * 2
+
+
+def test_of_several_clips_each_says_which_it_is(dvid: Dvid, tuned: Path) -> None:
     err = dvid("sample", "-p", "one", "-p", "two", "-p", "three").err
-    assert [f"stage {n}/3" in err for n in (1, 2, 3)] == [True] * 3
-    assert "stage" not in dvid("sample", "-p", "one", "-p", "two", "-p", "three").err
+    assert [f"clip {n} of 3" in err for n in (1, 2, 3)] == [True] * 3
+    again = dvid("sample", "-p", "one", "-p", "two", "-p", "four").err
+    assert [f"clip {n} of 3" in again for n in (1, 2, 3)] == [False, False, True]
+    assert "clip 1 of 1" not in dvid("sample", "-p", "five").err
 
 
 def test_a_cached_stage_says_so_and_what_it_saved(dvid: Dvid, tuned: Path) -> None:

@@ -19,6 +19,7 @@ from dvcli.core.ddim import (
     eps_from,
     guide,
     guide_within,
+    in_turn,
     invert,
     sample,
     sample_last,
@@ -297,7 +298,7 @@ def test_guidance_is_linear_in_its_scale(scale: float) -> None:
 
     x = start()
     expected = (1 - scale) * uncond(x, 3) + scale * cond(x, 3)
-    torch.testing.assert_close(guide(cond, uncond, scale)(x, 3), expected)
+    torch.testing.assert_close(guide(cond, in_turn(cond, uncond), scale)(x, 3), expected)
 
 
 PLAN = schedule(SD, 8)
@@ -361,13 +362,13 @@ def none(x: Clip, t: int) -> Clip:
 
 def scales(start_at: float, until: float) -> list[float]:
     """The guidance scale at each of `PLAN`'s steps, asked for 5."""
-    guided = guide_within(one, none, 5.0, PLAN, start=start_at, until=until)
+    guided = guide_within(one, in_turn(one, none), 5.0, PLAN, start=start_at, until=until)
     return [float(guided(start(), t).mean()) for t in PLAN.timesteps]
 
 
 def test_guidance_over_the_whole_way_is_guidance() -> None:
     assert scales(0, 1) == [5.0] * 8
-    assert guide_within(one, none, 1.0, PLAN, start=0, until=1) is one
+    assert guide_within(one, in_turn(one, none), 1.0, PLAN, start=0, until=1) is one
 
 
 def test_guidance_acts_inside_its_interval_only() -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from dvcli.core.memory import decoding_bytes, sampling_bytes, tuning_bytes
+from dvcli.core.memory import bound, decoding_bytes, sampling_bytes, tuning_bytes
 from dvcli.core.recomputing import LEVELS, Level
-from dvcli.core.unet import inflate, trainable
+from dvcli.core.unet import inflate, trainable, video_blocks
+from dvcli.recipes import Seen
 
 ROOT = Path(__file__).parent.parent
 SHAPE = """
@@ -174,6 +175,44 @@ def test_an_estimate_leaves_the_network_as_it_was() -> None:
     assert not unet.is_gradient_checkpointing
     assert {name for name, p in unet.named_parameters() if p.requires_grad} == wanted
     assert all(p.is_meta and p.grad is None for p in unet.parameters())
+
+
+@pytest.mark.parametrize(
+    ("channels", "heads", "frames", "side", "sees"),
+    [
+        ((32, 64), (1, 2), 4, 16, "first-previous"),
+        ((32, 64), (1, 2), 1, 8, "first"),
+        ((32, 64, 64), (8, 16, 16), 4, 16, "first-previous"),
+        ((64, 64), (1, 1), 5, 24, "full"),
+        ((16, 128), (2, 4), 3, 10, "first-previous"),
+    ],
+    ids=str,
+)
+def test_the_bound_is_above_the_estimate_whatever_the_shape_and_not_far(
+    channels: tuple[int, ...], heads: tuple[int, ...], frames: int, side: int, sees: Seen
+) -> None:
+    unet = meta(
+        in_channels=5,
+        block_out_channels=channels,
+        attention_head_dim=heads,
+        cross_attention_dim=32,
+        norm_num_groups=8,
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * (len(channels) - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (len(channels) - 1),
+    )
+    for _, block in video_blocks(unet):
+        block.sees = sees
+    most = bound(unet, frames=frames, size=(4, side, side), tokens=77)
+    need = tuning_bytes(
+        unet,
+        frames=frames,
+        size=(4, side, side),
+        tokens=77,
+        dtype=torch.float32,
+        level="none",
+    )
+    assert need < most < 4.5 * need
 
 
 def test_a_network_with_and_without_depth_are_both_estimated() -> None:

@@ -44,7 +44,7 @@ if shutil.which("jq") is None:
 # What the user of a page has done before.
 BEFORE = {
     f"docs/{name}.md": ['dvid tune bear.mp4 "a polar bear with her cubs"']
-    for name in ("batch", "report", "cluster")
+    for name in ("batch", "report", "cluster", "speed")
 }
 # Their commands take longer than a quick test may.
 SLOW = {

@@ -396,7 +396,7 @@ REFUSED: list[tuple[Recipe, dict[str, Any], str]] = [
     (EXTRACT, {"end": NAN}, "--end"),
     (DEPTH, {"given": digest("given")}, "one of the two"),
     (DEPTH, {"estimator": None}, "one of the two"),
-    (TUNE, {"prompt": " \n"}, "prompt"),
+    (TUNE, {"prompt": " \n"}, "caption"),
     (TUNE, {"steps": -1}, "--steps"),
     (TUNE, {"lr": NAN}, "--lr"),
     (TUNE, {"lr": -1e-5}, "--lr"),

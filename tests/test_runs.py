@@ -599,4 +599,4 @@ def test_two_keys_of_one_run_are_no_ambiguity(several: Runs) -> None:
 def test_without_any_run_the_way_to_make_one_is_told(runs: Runs, terminal: bool) -> None:
     with pytest.raises(UsageError, match="there is no run yet") as raised:
         runs.resolve(None, cwd=Path("/"), env={}, terminal=terminal)
-    assert raised.value.hint == "`dvid tune CLIP PROMPT` makes one"
+    assert raised.value.hint == "`dvid tune CLIP CAPTION` makes one"

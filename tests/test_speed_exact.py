@@ -27,8 +27,8 @@ from dvcli.core.attention import (
     text_keys,
 )
 from dvcli.core.compiling import compile_network
-from dvcli.core.ddim import guide, schedule
-from dvcli.core.unet import bind, bind_guided, frozen, inflate, predict, video_blocks
+from dvcli.core.ddim import in_turn, schedule
+from dvcli.core.unet import bind, bind_pair, frozen, inflate, predict, video_blocks
 
 PLAN = schedule({}, 10)
 SDPA = F.scaled_dot_product_attention
@@ -236,16 +236,13 @@ def test_tuning_passes_over_no_temporal_layer() -> None:
     assert all(weight.grad is not None and weight.grad.any() for weight in weights)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_guidance_side_by_side_is_guidance_one_after_the_other(
-    scale: float, prediction: str
-) -> None:
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_two_texts_side_by_side_are_the_two_one_after_the_other(prediction: str) -> None:
     unet, plan = network(), schedule({"prediction_type": prediction}, 10)
     x = noise(4, 4, 8, 8).double()
     cond, uncond = (bind(unet, text, DEPTH, plan) for text in (TEXT, OTHER))
-    expected = guide(cond, uncond, scale)(x, 7)
-    mine = bind_guided(unet, TEXT, OTHER, DEPTH, plan, scale)(x, 7)
+    expected = in_turn(cond, uncond)(x, 7)
+    mine = bind_pair(unet, TEXT, OTHER, DEPTH, plan)(x, 7)
     assert mine.dtype == torch.float64
     torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
 

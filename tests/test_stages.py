@@ -22,11 +22,12 @@ from dvcli import stages
 from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MissingError, ResourceError
 from dvcli.models import load
-from dvcli.recipes import Base, Depth, DType, Extract, Recipe, Tune
+from dvcli.recipes import Base, Controls, Depth, DType, Extract, Invert, Recipe, Sample, Tune
 from dvcli.runtime import Runtime
 from dvcli.stages import Work, attention, depth, network, preflight
 from dvcli.store import Artifact, Store
 from dvcli.store.keys import preimage
+from dvcli.video import frames as frame_file
 
 ops = "xformers.ops"
 OTHER = dict.fromkeys(("text_encoder", "tokenizer", "scheduler"), "0" * 64)
@@ -211,23 +212,27 @@ def test_a_kept_trajectory_leaves_every_sample_a_hit(dvid: Dvid, tuned: Path) ->
     assert "trajectory" in inverted.outputs
 
 
-def test_features_kept_over_steps_change_a_sample_and_kept_for_none_do_not(
-    tuned: Path, base: Path
-) -> None:
+def _tuned_run() -> tuple[Store, Callable[[str], Path], Invert]:
+    """The store, what locates the inputs of the run `bikes`, and its inversion."""
     from dvcli.cli.sources import Sources
-    from dvcli.recipes import Invert, Sample
     from dvcli.runs import Runs
-    from dvcli.runtime import Runtime
 
     store = Store.open()
     sources, run = Sources(store, offline=True), Runs.open().get("bikes")
     sources.expect(run)
     inverted = run.recipes["invert"]
     assert isinstance(inverted, Invert)
+    return store, sources.locate, inverted
+
+
+def test_features_kept_over_steps_change_a_sample_and_kept_for_none_do_not(
+    tuned: Path, base: Path
+) -> None:
+    store, locate, inverted = _tuned_run()
 
     def made(reuse: int) -> bytes:
         recipe = Sample(inverted=inverted, prompt="a fox", reuse=reuse)
-        runtime = Runtime(locate=sources.locate)
+        runtime = Runtime(locate=locate)
         return stages.realise(recipe, store, runtime).path("frames").read_bytes()
 
     assert made(1) == made(1)
@@ -366,6 +371,86 @@ def test_guidance_runs_side_by_side_only_on_a_gpu_that_has_the_memory(base: Path
     asked.append(replace(plenty, device="cpu"))
     found = [preflight.side_by_side(TUNE, x0, text, "fp32", runtime) for runtime in asked]
     assert found == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"guidance_from": 0.25, "guidance_until": 0.8},
+        {"controls": Controls(active=0.4)},
+        {"reuse": 2, "guidance_until": 0.5},
+    ],
+    ids=["all the way", "in an interval", "with depth that fades", "with features kept"],
+)
+def test_both_prompts_in_one_batch_give_the_clip_that_they_give_in_turn(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    from dvcli.core import unet
+
+    store, locate, inverted = _tuned_run()
+    recipe = Sample(inverted=inverted, prompt="a fox", negative="snow", **more)
+    rows: set[int] = set()
+    real = unet.predict_batch
+
+    def counted(network: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        rows.add(len(x))
+        return real(network, x, *rest)
+
+    monkeypatch.setattr(unet, "predict_batch", counted)
+
+    def made() -> torch.Tensor:
+        rows.clear()
+        artifact = stages.realise(recipe, store, Runtime(locate=locate), refresh=True)
+        return torch.from_numpy(frame_file.load(artifact.path("frames"))).int()
+
+    in_turn = made()
+    assert rows == {1}
+    monkeypatch.setattr(preflight, "side_by_side", lambda *_: True)
+    together = made()
+    assert (2 in rows) == (recipe.reuse == 1)
+    assert (together - in_turn).abs().max() <= 1  # of 255: another order of the same sums
+
+
+def test_whether_prompts_go_in_one_batch_is_asked_once_and_before_the_network_is_loaded(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    unet = load.unet
+    monkeypatch.setattr(preflight, "side_by_side", lambda *_: bool(asked.append("asked")))
+    monkeypatch.setattr(load, "unet", lambda *how: (asked.append("loaded"), unet(*how))[1])
+    dvid("sample", "-p", "a bear", "-p", "a fox", "-q")
+    assert asked == ["asked", "loaded"]
+
+
+def test_without_guidance_nothing_is_asked(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "side_by_side", lambda *_: pytest.fail("asked"))
+    assert dvid("sample", "-p", "a bear", "--guidance", "1", "-q").lines
+
+
+def test_where_memory_is_ample_no_step_is_reckoned(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tuning_bytes", "sampling_bytes"):
+        monkeypatch.setattr(preflight.memory, name, lambda *_, **__: pytest.fail("reckoned"))
+    places = {"1" * 64: base / "unet", "2" * 64: base / "vae"}
+    runtime = Runtime(memory_limit=2**36, locate=places.__getitem__)
+    x0, text = torch.zeros(8, 4, 16, 16), torch.zeros(77, 32)
+    assert preflight.recompute(TUNE, x0, text, runtime) == preflight.Saving()
+    preflight.sample(TUNE, x0, text, "fp32", runtime)
+
+
+@pytest.mark.parametrize(("memory", "frames"), [("auto", 4), ("low", 1)])
+def test_low_memory_passes_one_frame_at_a_time(memory: Any, frames: int) -> None:
+    assert Runtime(memory=memory).frame_chunk == frames
+
+
+@pytest.mark.parametrize("stage", ["eval", "preference", "motion", "likeness", "agreement"])
+def test_measuring_waits_for_no_diffusers(stage: str) -> None:
+    code = f"import sys, dvcli.stages.{stage}; sys.exit('diffusers' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
 def test_the_memory_of_a_container_counts_and_not_only_the_machines(

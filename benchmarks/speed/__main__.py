@@ -11,7 +11,7 @@ from benchmarks.speed import figures
 from benchmarks.speed.settings import Settings, surroundings
 
 # In this order: memory and start-up are processes of their own and come before this one grows.
-PARTS = ("startup", "prompts", "store", "memory", "network", "phases")
+PARTS = ("startup", "prompts", "store", "memory", "network", "fast", "phases")
 
 
 def main() -> None:

@@ -118,7 +118,7 @@ def sampling(
     under = unet.bind(net, back.text, back.depth, back.schedule)
     cond = unet.bind(net, onward.text, onward.depth, onward.schedule)
     uncond = unet.bind(net, -onward.text, onward.depth, onward.schedule)
-    guided = ddim.guide(cond, uncond, GUIDANCE)
+    guided = ddim.guide(cond, ddim.in_turn(cond, uncond), GUIDANCE)
     arms: dict[str, Callable[[], object]] = {
         "invert": lambda: _run(ddim.invert(under, back.latents, back.schedule)),
         "sample": lambda: _run(ddim.sample(guided, onward.latents, onward.schedule)),

@@ -8,6 +8,7 @@ wrong in one sentence, and in `hint` what helps.
 from pathlib import Path
 from typing import TypeAlias
 
+from dvcli import fast as quick
 from dvcli.api.results import Depths, Frames, Inverted, Sampled, Tuned
 from dvcli.api.workspace import Workspace, usual
 from dvcli.errors import UsageError
@@ -178,6 +179,8 @@ def sample(
     guidance: float = Sample.guidance,
     guidance_from: float = Sample.guidance_from,
     guidance_until: float = Sample.guidance_until,
+    reuse: int = Sample.reuse,
+    fast: bool = False,
     strength: float = Sample.strength,
     eta: float = Sample.eta,
     from_noise: bool = False,
@@ -188,7 +191,10 @@ def sample(
     """A new clip of what the prompt says, with the motion and the depth of the old one.
 
     A tuned clip is inverted in the usual way first. `style` is the name of one; `controls` act on
-    depth, and `blend` is the other clip's depth for `controls.blend`.
+    depth, and `blend` is the other clip's depth for `controls.blend`. Deep features of the network
+    are computed every `reuse` steps. `fast` is a set of savings that change the result: an
+    inversion in fewer steps, made at the first call, and for `guidance_until` and `reuse`, where
+    they are left at their defaults, quicker ones.
     """
     from dvcli.styles import find_style
 
@@ -197,6 +203,12 @@ def sample(
         start = clip.recipe
     else:
         start = Invert(tuned=clip.recipe, dtype=work.number_format)
+    if fast:
+        start = quick.matched(start)
+        until = quick.GUIDANCE_UNTIL if guidance_until == Sample.guidance_until else guidance_until
+        every = quick.REUSE if reuse == Sample.reuse else reuse
+    else:
+        until, every = guidance_until, reuse
     words, without = prompt.strip(), negative
     if words and style is not None:
         words, without = find_style(style).apply(words, without)
@@ -206,7 +218,8 @@ def sample(
         negative=without,
         guidance=guidance,
         guidance_from=guidance_from,
-        guidance_until=guidance_until,
+        guidance_until=until,
+        reuse=every,
         strength=strength,
         eta=eta,
         start="noise" if from_noise else "inverted",

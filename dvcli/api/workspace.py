@@ -67,7 +67,6 @@ class Workspace:
             attention=self.attention,
             checkpoint_grad=self.checkpoint_grad,
             memory=self.memory,
-            frame_chunk=1 if self.memory == "low" else Runtime.frame_chunk,
             memory_limit=self.memory_limit,
             progress=self._progress(),
             locate=lambda digest: self.sources.locate(digest),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from dvcli import recipe_json
+from dvcli import fast, recipe_json
 from dvcli.errors import InputError, UsageError
 from dvcli.recipes import Controls, Invert, Sample, Scalar, Tune
 
@@ -63,7 +63,42 @@ def _changed(recipe: Part, changes: Changes) -> Part:
 
 def shipped() -> dict[str, Method]:
     """Every method that comes with dvid, by name."""
-    return read(Path(__file__).with_name("methods.toml"))
+    found = read(Path(__file__).with_name("methods.toml"))
+    return found | {method.name: method for method in quick()}
+
+
+def quick() -> list[Method]:
+    """What `--fast` does, together and each thing alone."""
+    steps: Changes = {"steps": fast.STEPS}
+    guidance: Changes = {"guidance_until": fast.GUIDANCE_UNTIL}
+    features: Changes = {"reuse": fast.REUSE}
+    return [
+        Method(
+            name="fast-all",
+            says="all that `--fast` does",
+            group="fast",
+            invert=steps,
+            sample={**guidance, **features},
+        ),
+        Method(
+            name="fast-steps",
+            says=f"{fast.STEPS} steps of inversion and sampling",
+            group="fast",
+            invert=steps,
+        ),
+        Method(
+            name="fast-guidance",
+            says=f"guidance in the first {fast.GUIDANCE_UNTIL:.0%} of the steps",
+            group="fast",
+            sample=guidance,
+        ),
+        Method(
+            name="fast-reuse",
+            says=f"deep features computed every {fast.REUSE} steps",
+            group="fast",
+            sample=features,
+        ),
+    ]
 
 
 def read(path: Path) -> dict[str, Method]:

@@ -1,24 +1,29 @@
 """The rows that are done, in one JSON-lines file: what makes a benchmark resumable at any row."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from dvcli.bench.trial import Row
 from dvcli.errors import InputError, StorageError
-from dvcli.recipes import Agreement, Eval, Likeness, Motion
+from dvcli.recipes import Agreement, Digest, Eval, Likeness, Motion
 
-# A row measured by other versions of the metrics is measured again.
-MEASURED_BY = {kind.stage: kind.version for kind in (Eval, Motion, Agreement, Likeness)}
+VERSIONS = {kind.stage: kind.version for kind in (Eval, Motion, Agreement, Likeness)}
 
 
 class Results:
-    """The rows of a file by (case, method, edit); every new one is on disk when `add` returns."""
+    """The rows of a file by (case, method, edit); every new one is on disk when `add` returns.
 
-    def __init__(self, path: Path) -> None:
+    A row measured by another CLIP or by other versions of the metrics is measured again.
+    """
+
+    def __init__(self, path: Path, clip_model: Digest) -> None:
         self._path = path
-        self._rows = {(row.case, row.method, row.edit): row for row in _read(path)}
+        self._measured_by: dict[str, object] = {**VERSIONS, "clip_model": clip_model}
+        self._rows = {
+            (row.case, row.method, row.edit): row for row in _read(path, self._measured_by)
+        }
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows.values())
@@ -31,7 +36,7 @@ class Results:
     def add(self, row: Row) -> None:
         """Keep a row, in place of an older one of the same names."""
         self._rows[row.case, row.method, row.edit] = row
-        line = json.dumps({**asdict(row), "measured_by": MEASURED_BY}, ensure_ascii=False)
+        line = json.dumps({**asdict(row), "measured_by": self._measured_by}, ensure_ascii=False)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
@@ -40,7 +45,7 @@ class Results:
             raise StorageError(f"cannot write `{self._path}`: {error.strerror}") from error
 
 
-def _read(path: Path) -> Iterator[Row]:
+def _read(path: Path, wanted: Mapping[str, object]) -> Iterator[Row]:
     if not path.exists():
         return
     names = {field.name for field in fields(Row)}
@@ -54,5 +59,5 @@ def _read(path: Path) -> Iterator[Row]:
             if number == len(lines):  # a line that a killed process left half-written
                 return
             raise InputError(f"line {number} of `{path}` is no row of a benchmark") from None
-        if measured_by == MEASURED_BY:
+        if measured_by == wanted:
             yield row

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dvcli.cli import shard as shards
+from dvcli.cli.clips import hand_over
 from dvcli.cli.failure import log_bug, system_error
 from dvcli.cli.groups import Delivery
 from dvcli.cli.jobs import Job, read_jobs
 from dvcli.cli.lots import Item, Lot, Lots
-from dvcli.cli.output import check, deliver
-from dvcli.cli.record import remember
+from dvcli.cli.output import check
+from dvcli.cli.record import makes_way, remember
+from dvcli.cli.sample import tell_of_inversions
 from dvcli.cli.session import Session, verb
 from dvcli.errors import BatchError, DvidError, UsageError
 from dvcli.recipes import Sample, Tune, within
@@ -103,6 +105,8 @@ def batch(
         session.note(f"the shard {part} has no job in it")
         return
     _warn(session, lots)
+    for lot in lots:
+        tell_of_inversions(session, [item.recipe for item in lot.items], lot.own)
     there = _remote(remote)
     with ExitStack() as stack:
         if engine == "ray":
@@ -181,6 +185,9 @@ def _warn(session: Session, lots: Sequence[Lot]) -> None:
         recipes: list[Tune | Sample] = [lot.tuned for lot in those]
         recipes += [item.recipe for lot in those for item in lot.items]
         session.warn_of_overflow(tokenizer, recipes)
+    for lot in lots:
+        if not lot.known and (told := makes_way(lot.run, lot.tuned, '`"run": "NAME"`')):
+            session.note(told)
 
 
 def _remote(url: str | None) -> "Remote | None":
@@ -287,8 +294,7 @@ class _Ledger:
         self._fetch(lot.tuned)
         if not lot.known:
             lot.run = remember(session, lot.tuned, lot.run)
-        # The one with its trajectory comes last and stays: it does for the others, too.
-        for inverted in sorted(lot.inverted, key=lambda one: one.trajectory):
+        for inverted in lot.lasting:
             self._fetch(inverted)
             lot.run = remember(session, inverted, lot.run)
 
@@ -306,11 +312,8 @@ class _Ledger:
         )
 
     def _deliver(self, lot: Lot, item: Item) -> tuple[Path, str]:
-        session = self._session
         self._fetch(item.recipe)
-        path, key = deliver(session, item.recipe, self._to, run=lot.run, words=item.wish.label)
-        session.runs.add_sample(lot.run.name, item.recipe, key=key, path=str(path.resolve()))
-        return path, key
+        return hand_over(self._session, item.recipe, self._to, run=lot.run, words=item.wish.label)
 
     def _fetch(self, recipe: "Recipe") -> None:
         if self._remote is None:

@@ -116,7 +116,7 @@ def quality(
                 for sample in recipes(case, digests[case.name], method, setting).values():
                     session.show_plan(sample)
         return
-    results = Results(output / "results.jsonl")
+    results = Results(output / "results.jsonl", setting.clip_model)
     for number, case in enumerate(mine, 1):
         for method in wanted:
             _try(session, case, digests[case.name], method, setting, results)

@@ -145,7 +145,7 @@ def meant(console: Console, words: list[str]) -> "tuple[dict[str, Run], list[str
         every = {run.name: run for run in console.runs.all()}
         found = [entry.key for entry in console.store.entries()]
         if not every and not found:
-            raise MissingError("there is nothing to export", hint="`dvid tune CLIP PROMPT` first")
+            raise MissingError("there is nothing to export", hint="`dvid tune CLIP CAPTION` first")
         _check(console, every)
         return every, found
     runs: dict[str, Run] = {}

@@ -89,8 +89,6 @@ def _tune(recipe: Tune, names: Names) -> list[Step]:
 
 
 def _sample(recipe: Sample) -> list[str]:
-    if recipe.reuse != Sample.reuse:
-        raise InputError("only `dvid bench` samples with features kept over steps")
     options = ["--prompt", recipe.prompt]
     if recipe.start == "noise":
         options.append("--from-noise")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import typer
 
+from dvcli.cli.plain import Reader
 from dvcli.errors import UsageError
 
 
@@ -134,8 +135,8 @@ def _options(command: Any, name: str) -> Iterator[tuple[str, dict[str, Option]]]
 
 
 def _coerced(parameter: Any, value: object) -> object:
-    """What the command line makes of the value; only Typer's error says what it does not take."""
-    return parameter.get_runtime_param().coerce(value, param=parameter, ctx=None)
+    """What the command line makes of the value; the error says what it does not take."""
+    return Reader(parameter.get_runtime_param).coerce(value, parameter, None)
 
 
 def _from_file(path: Path, verbs: Verbs) -> Settings:
@@ -238,6 +239,8 @@ def _put(found: Settings, verb: str, option: Option, value: object, place: str) 
     try:
         if not isinstance(given, bool):
             option.check(given)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error.message}", hint=error.hint) from error
     except typer.BadParameter as error:
         said = " ".join(str(error.message).replace("Value error, ", "").split()).rstrip(".")
         shown = str(value)[:40]

@@ -204,7 +204,14 @@ def _judges(session: Session, clip_model: str, pick_model: str, choice: Choice) 
             hints = [error.hint, "`--metrics motion,depth` needs no CLIP"]
             raise MissingError(error.message, hint="; ".join(filter(None, hints))) from error
     if "preference" in choice.asked or "pick_model" in session.given:
-        pick = session.sources.clip_model(pick_model)
+        try:
+            pick = session.sources.clip_model(pick_model)
+        except MissingError as error:
+            raise MissingError(
+                error.message,
+                hint="it is fetched where the network is on, `--pick-model PATH` takes a folder;"
+                " the other metrics need neither",
+            ) from error
     elif choice.wants("preference"):
         pick = _at_hand(session, pick_model)
     return Judges(clip=clip, pick=pick)

@@ -5,9 +5,11 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 
 import typer
 
+from dvcli.cli.misread import misread
 from dvcli.cli.quoting import printable
 from dvcli.errors import (
     MEMORY_LEVERS,
@@ -32,17 +34,14 @@ def say_error(error: DvidError, command: str = "dvid") -> int:
     return error.exit_code
 
 
-def say_misread(error: typer.TyperException) -> int:
+def say_misread(
+    error: typer.TyperException, command: str = "dvid", argv: Sequence[str] = ()
+) -> int:
     """The exit code for a line that Typer could not read; for no words at all, the help is said."""
-    message = str(error.format_message() if hasattr(error, "format_message") else error)
     if type(error).__name__ == "NoArgsIsHelpError":
-        print(message)  # noqa: T201
+        print(error.message)  # noqa: T201
         return 0
-    context = getattr(error, "ctx", None)
-    command = "dvid" if context is None else context.command_path
-    line = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
-    hint = f"`{command} --help` lists what it takes"
-    return say_error(UsageError(line[:1].lower() + line[1:], hint=hint))
+    return say_error(misread(error, command, argv))
 
 
 def system_error(error: Exception) -> DvidError | None:

@@ -108,10 +108,12 @@ class DepthControls:
 
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) for `512` or `768x432`."""
-    match = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text.strip().lower())
+    match = re.fullmatch(r"(-?\d{1,15})(?:[x×](-?\d{1,15}))?", text.strip().lower())
     if match is None:
-        raise UsageError(f"`{text}` is no size", hint="such as 512 or 768x432")
-    return int(match[1]), int(match[2] or match[1])
+        raise UsageError(f"`{text[:40]}` is no size", hint="such as 512 or 768x432")
+    size = int(match[1]), int(match[2] or match[1])
+    Extract(clip="", size=size)  # refuses what is too small or too large, and says what is not
+    return size
 
 
 ClipPath = Annotated[

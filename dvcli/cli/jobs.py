@@ -251,11 +251,12 @@ def _inverting(table: Mapping[str, object], configured: DefaultMap) -> Inverting
 
 
 def _sampling(configured: DefaultMap) -> Switches:
-    """What is configured for `sample`, else its defaults."""
+    """What is configured for `sample`."""
     own = [name for name in NAMES if name != "name"]
     values = _options("sample", {}, own, configured)
     several = {name: tuple(values[name] or ()) or None for name in ("style", "seed")}
-    return Switches(**{name: values[name] for name in own} | several)
+    every = Switches(**{name: values[name] for name in own} | several)
+    return every.only(configured.get("sample", {}))
 
 
 def _options(

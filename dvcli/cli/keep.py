@@ -48,7 +48,10 @@ def runs(
         console.note(f"forgot the run `{name}`; its artifacts go at the next `dvid cache gc`")
     if remove:
         return
-    for run in console.runs.all():
+    found = console.runs.all()
+    if not found:
+        console.note("there is no run yet; `dvid tune CLIP CAPTION` makes one")
+    for run in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.updated))
         stages = ",".join(run.recipes)
         tune = run.recipes.get("tune")
@@ -74,9 +77,10 @@ def styles(
     console: Console,
     path: Annotated[bool, typer.Option("--path", help="Print where your own styles go.")] = False,
 ) -> None:
-    """List the styles.
+    """List the styles, those that ship and your own.
 
-    Prints name, what it adds to the prompt, what to the negative prompt.
+    Prints name, what it adds to the prompt, what to the negative prompt. Your own stand in the
+    file that --path prints: [woodcut] and under it prompt = "woodcut print, bold black lines".
 
     Example: dvid styles
     """

@@ -9,7 +9,7 @@ from dvcli.cli.frames import depth_recipe
 from dvcli.cli.jobs import Job, refuse
 from dvcli.cli.prompts import Wish, placed, recipes_of
 from dvcli.cli.record import begin, inversion, tuned
-from dvcli.cli.sample import from_one_inversion, other_depth
+from dvcli.cli.sample import from_one_inversion, other_depth, same_way
 from dvcli.cli.session import Session
 from dvcli.errors import DvidError, InputError, UsageError
 from dvcli.recipes import Depth, Extract, Invert, Recipe, Sample, Tune
@@ -40,6 +40,7 @@ class Lot:
     inverted: list[Invert] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     bare: list[Job] = field(default_factory=list)
+    own: list[Invert] = field(default_factory=list)  # asked for; not what `--fast` takes instead
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -48,13 +49,22 @@ class Lot:
 
     def settle(self) -> None:
         """One inversion does for all results, unless the run has another already."""
-        recipes = [item.recipe for item in self.items]
-        if self.run.recipes.get("invert") not in [recipe.inverted for recipe in recipes]:
-            recipes = from_one_inversion(recipes)
-            pairs = zip(self.items, recipes, strict=True)
-            self.items = [replace(item, recipe=recipe) for item, recipe in pairs]
+        recipes = from_one_inversion(
+            [item.recipe for item in self.items], self.run.recipes.get("invert")
+        )
+        pairs = zip(self.items, recipes, strict=True)
+        self.items = [replace(item, recipe=recipe) for item, recipe in pairs]
         used = [recipe.inverted for recipe in recipes if recipe.start == "inverted"]
         self.inverted = list(dict.fromkeys([*used, *self.inverted]))
+
+    @property
+    def lasting(self) -> list[Invert]:
+        """The inversions that the run is to go on from, the one that counts last.
+
+        That is the one with its trajectory, which does for the others, too.
+        """
+        mine = [one for one in self.inverted if any(same_way(one, own) for own in self.own)]
+        return sorted(mine, key=lambda one: one.trajectory)
 
     def bundle(self, session: Session) -> "Bundle":
         """What an engine makes of it."""
@@ -115,6 +125,7 @@ class Lots:
             lambda name: other_depth(session, name, inverted),
         )
         lot = self._found.setdefault((run.name, recipe), Lot(run=run, tuned=recipe, known=known))
+        lot.own.append(inverted)
         lot.inverted += [inverted] if job.inverting.asked and not recipes else []
         lot.items += [
             Item(job=job, wish=wish, recipe=made)

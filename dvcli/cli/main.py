@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:  # the parser's own: unknown option, missing argument
-        return say_misread(error)
+        return say_misread(error, " ".join(words), argv)
     except DvidError as error:
         return say_error(error, " ".join(words))
     except (typer.Abort, KeyboardInterrupt):

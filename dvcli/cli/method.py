@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dvcli.cli.clips import hand_over_all
 from dvcli.cli.groups import Delivery, parse_size
-from dvcli.cli.output import check, deliver
+from dvcli.cli.output import check
 from dvcli.cli.prompts import Wish
 from dvcli.cli.record import frames_of
 from dvcli.cli.session import Session
 from dvcli.errors import UsageError
-from dvcli.recipes import CogVideoX, Extract, Sample, VideoModel
+from dvcli.recipes import CogVideoX, Extract, VideoModel
 
 if TYPE_CHECKING:
     from dvcli.models.fingerprint import Checkpoint
@@ -36,7 +37,7 @@ class OtherModel:
     method: Annotated[
         Literal["cogvideox"] | None,
         typer.Option(
-            help="Another model to compare with; --base names its checkpoint.",
+            help="Another model to compare with, at --base.",
             rich_help_panel=Panel,
             show_default="the run's",
         ),
@@ -45,7 +46,7 @@ class OtherModel:
         str | None,
         typer.Option(
             metavar="WxH",
-            help="What it works at; the clip is the run's size again.",
+            help="What it works at, not what comes out.",
             rich_help_panel=Panel,
             show_default="the model's",
         ),
@@ -53,7 +54,7 @@ class OtherModel:
     stride: Annotated[
         int | None,
         typer.Option(
-            help="Frames it makes for each step of the run's.",
+            help="Frames it makes for each of the run's.",
             rich_help_panel=Panel,
             show_default="its own length",
         ),
@@ -111,8 +112,8 @@ def generate(
     session.sources.expect(kept)
     frames = frames_of(kept)
     # The options are shared with `sample`, whose defaults are those of another model.
-    guided = guidance if _set(session, "guidance", guidance) else CogVideoX.guidance
-    share = strength if _set(session, "strength", strength) else CogVideoX.strength
+    guided = guidance if "guidance" in session.chosen else CogVideoX.guidance
+    share = strength if "strength" in session.chosen else CogVideoX.strength
     size = None if other.model_size is None else parse_size(other.model_size)
 
     def made_of(wish: Wish, model: VideoModel, size: tuple[int, int], stride: int) -> CogVideoX:
@@ -149,32 +150,8 @@ def generate(
         for recipe in recipes:
             session.show_plan(recipe)
         return
-    for wish, recipe in zip(wishes, recipes, strict=True):
-        path, key = deliver(
-            session,
-            recipe,
-            to,
-            run=replace(kept, model=reference),
-            words=f"cogvideox {wish.label}",
-        )
-        _remember(session, kept)
-        session.runs.add_sample(kept.name, recipe, key=key, path=str(path.resolve()))
-        session.result(
-            str(path),
-            path=str(path),
-            run=kept.name,
-            key=key,
-            method=recipe.method,
-            prompt=wish.prompt,
-            negative=wish.negative,
-            style=wish.style,
-            seed=wish.seed,
-        )
-
-
-def _set(session: Session, name: str, value: float) -> bool:
-    """Whether the value was given or configured."""
-    return name in session.given or value != getattr(Sample, name)
+    _remember(session, kept)
+    hand_over_all(session, recipes, wishes, to, run=replace(kept, model=reference))
 
 
 def _stride(session: Session, shape: "VideoShape", frames: Extract, from_noise: bool) -> int:

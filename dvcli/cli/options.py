@@ -25,7 +25,10 @@ Null = Annotated[
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=Reporting)
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Only errors, with hints, on stderr.", rich_help_panel=Reporting
+    ),
 ]
 Verbose = Annotated[
     int,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = Sample | CogVideoX | Extract | Depth
 FORMATS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".png")
+LONGEST = 80  # letters of a prompt in a name: with a folder and a hash, a path still fits a line
 HUB = re.compile(r"\w[\w.-]*/[\w.-]+(@\w[\w./-]*)?")
 
 
@@ -155,10 +156,23 @@ def is_public(model: str) -> bool:
 
 
 def slug(words: str) -> str:
-    """A few plain letters of a prompt, for a name a person can tell from its neighbours."""
+    """A prompt in plain letters, for a name a person can tell from its neighbours.
+
+    Of a long one the beginning and the end are kept, as prompts often differ in their last words.
+    """
     plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
-    kept = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-")
+    kept = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if len(kept) > LONGEST:
+        first = _words_of(kept, LONGEST * 3 // 5)
+        last = _words_of(kept[::-1], LONGEST - 1 - len(first))[::-1]
+        kept = f"{first}-{last}"
     return kept or "clip"
+
+
+def _words_of(slug: str, room: int) -> str:
+    """As many whole words of the slug as there is room for; of a single endless one, a part."""
+    cut = slug[:room] if slug[room : room + 1] == "-" else slug[:room].rpartition("-")[0]
+    return cut.strip("-") or slug[:room].strip("-")
 
 
 def deliver(

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import typer
+
+from dvcli.errors import UsageError
+
 INTEGER = re.compile(r"-?[0-9]{1,15}")
 NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 
@@ -45,7 +49,7 @@ class Reader:
         return self
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The value as the parameter's annotation has it; Typer's own errors."""
+        """The value as the parameter's annotation has it; for a wrong one Typer's error or ours."""
         several = param.multiple or param.nargs == -1
         if value is None:
             return () if several else None
@@ -57,7 +61,14 @@ class Reader:
                 return [plain(item, get_args(kind)[0], info) for item in value]
         except NotPlain:
             pass
-        return self._theirs().coerce(value, param=param, ctx=ctx)
+        try:
+            return self._theirs().coerce(value, param=param, ctx=ctx)
+        except typer.BadParameter:
+            for item in value if several and isinstance(value, list | tuple) else [value]:
+                if said := refusal(item, get_args(kind)[0] if several else kind):
+                    option = max(param.opts, key=len)
+                    raise UsageError(f"`{option}` is `{str(item)[:40]}`, which is {said}") from None
+            raise
 
 
 def plain(value: Any, kind: Any, info: Any) -> Any:
@@ -79,6 +90,22 @@ def plain(value: Any, kind: Any, info: Any) -> Any:
     if kind is Path and given is str and not _refused(value, info):
         return Path(value)
     raise NotPlain
+
+
+def refusal(value: Any, kind: Any) -> str | None:
+    """What the value is not, as `no number`; None where that is not the trouble."""
+    text = str(value).strip()
+    if kind is int and not re.fullmatch(r"[-+]?[0-9_]+(\.0*)?", text):
+        return "no whole number"
+    if kind is float:
+        try:
+            float(text)
+        except ValueError:
+            return "no number"
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        *others, last = map(str, get_args(kind))
+        return f"neither {', '.join(others)} nor {last}" if others else f"not {last}"
+    return None
 
 
 def _refused(path: str, info: Any) -> bool:

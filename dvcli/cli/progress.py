@@ -25,12 +25,16 @@ class Reporter(Progress, Protocol):
     def expect(self, stages: int) -> None:
         """So many stages will run from here on."""
 
+    def result(self, number: int, of: int) -> None:
+        """From here on the work is on that result of several, counted from 1."""
+
 
 class Count:
     """Which of the stages that a command runs is at work."""
 
     def __init__(self) -> None:
         self._total = self._done = 0
+        self._result = ""
 
     @property
     def told_all(self) -> bool:
@@ -38,6 +42,10 @@ class Count:
 
     def expect(self, stages: int) -> None:
         self._total, self._done = stages, 0
+        self._result = ""
+
+    def result(self, number: int, of: int) -> None:
+        self._result = f"clip {number} of {of}"
 
     def built(self, stage: str) -> None:
         """One more is done; writing a file out is quick and counts for nothing."""
@@ -45,8 +53,10 @@ class Count:
 
     @property
     def now(self) -> str:
-        """`2/3` while the second of three is at work; nothing for a single one."""
-        return "" if self._total < 2 or self.told_all else f"{self._done + 1}/{self._total}"
+        """`clip 2 of 3`, else `stage 2/3`, while the second is at work; of one thing nothing."""
+        if self._result:
+            return self._result
+        return "" if self._total < 2 or self.told_all else f"stage {self._done + 1}/{self._total}"
 
 
 def reporter(*, quiet: bool, stream: TextIO | None = None) -> Reporter:
@@ -104,7 +114,7 @@ class _Line:
         self._lines, self._name, self._total, self._done = lines, name, total, done
         self._begun = self._last = time.monotonic()
         self._first = self._last_done = done
-        self._stage = [f"stage {lines.now}"] if lines.now else []
+        self._stage = [lines.now] if lines.now else []
         lines.say(", ".join([f"{name} {done}/{total}", *self._stage]))
 
     def advance(self, steps: int = 1, **figures: float) -> None:
@@ -157,7 +167,8 @@ class Bars(Count):
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
-        words = f"{f'{name} {self.now}'.rstrip():<11}"
+        now = self.now.removeprefix("stage ")
+        words = f"{f'{name} {now}'.rstrip():<11}"
         width = self._console.width
         whole = Column(no_wrap=True)
         columns: list[ProgressColumn] = [

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from dvcli import fast
 from dvcli.cli.switches import LONGEST as LONGEST
 from dvcli.cli.switches import Switches, read_line, read_object
 from dvcli.errors import DvidError, InputError, UsageError
@@ -41,7 +42,7 @@ class Wish:
         """What a file of it is named after."""
         if self.switches.name is not None:
             return self.switches.name
-        return self.words if self.style is None else f"{self.words[:24]} {self.style}"
+        return self.words if self.style is None else f"{self.words} {self.style}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +111,13 @@ def recipes_of(
     inverted: Invert,
     dtype: DType,
     other: Callable[[str], Depth],
+    *,
+    steps: int | None = None,
 ) -> list[Sample]:
     """The recipe of each wish; `other` finds the depth of the run that `--depth-from` names.
 
+    `--fast` is gone from them: they hold the values that it stands for, but those that the line,
+    or with `--fast` on the command the command too, gives by itself. `steps` are such a value.
     Wrong values, and seeds that would all give one clip, are errors that name the line.
     """
     found: dict[Sample, int] = {}
@@ -120,7 +125,11 @@ def recipes_of(
     for wish in wishes:
         with placed(wish.place):
             said = wish.switches.over(command)
-            recipe = _recipe(wish, said, inverted, dtype, other)
+            start = fast.matched(inverted, steps) if said.fast else inverted
+            if said.fast:
+                by_itself = wish.switches if wish.switches.fast else said
+                said = by_itself.over(QUICK).over(said)
+            recipe = _recipe(wish, said, start, dtype, other)
             if found.setdefault(recipe, wish.seed) != wish.seed:
                 raise UsageError(
                     "several seeds would give the same clip several times: nothing here is random",
@@ -149,7 +158,8 @@ def _recipe(
     )
 
 
-_PLAIN = ("guidance", "guidance_from", "guidance_until", "strength", "eta")
+_PLAIN = ("guidance", "guidance_from", "guidance_until", "reuse", "strength", "eta")
+QUICK = Switches(guidance_until=fast.GUIDANCE_UNTIL, reuse=fast.REUSE)
 
 
 @contextmanager
@@ -205,7 +215,12 @@ def read_json(line: str) -> object:
     try:
         found: object = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"it is no JSON: {str(error)[:100]}") from None
+        why = f": {str(error)[:100]}"
+        if isinstance(error, json.JSONDecodeError):
+            why = f" from character {error.colno} on"
+        raise InputError(
+            f"it is no JSON{why}", hint="names and texts stand in double quotes, a line is whole"
+        ) from None
     try:
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:

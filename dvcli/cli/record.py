@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dvcli.runs import Run
 
 
+WORDED = ("clip", "prompt")  # told in words, not as options
+NOUNS = {"extract": "extraction", "tune": "tuning", "invert": "inversion"}
 ORDER = ("extract", "depth", "tune", "invert")
 
 
@@ -38,7 +40,8 @@ def remember(session: Session, recipe: Extract | Depth | Tune | Invert, run: "Ru
             if stage not in kept and later is not None and _fits(later, kept):
                 kept[stage] = later
         for stage in stored.recipes.keys() - kept.keys():
-            session.note(f"the {stage} of the run `{stored.name}` was of another {recipe.stage}")
+            was, now = (NOUNS.get(name, name) for name in (stage, recipe.stage))
+            session.note(f"the {was} of the run `{stored.name}` was of another {now}")
         return replace(
             stored,
             model=run.model or stored.model,
@@ -78,6 +81,47 @@ def begin(session: Session, clip: Path, name: str | None, model: str | None) -> 
     return replace(stored, model=run.model or stored.model)
 
 
+def makes_way(run: "Run", recipe: Tune, keeping: str) -> str | None:
+    """That the run holds another tuning, which this one takes the place of; None where it does not.
+
+    `keeping` is how both are kept.
+    """
+    before = run.recipes.get("tune")
+    if not isinstance(before, Tune) or before == recipe:
+        return None
+    told = _unlike(before, recipe)
+    others, last = (told[:2], "other options") if len(told) > 3 else (told[:-1], told[-1])
+    with_ = f"{', '.join(others)} and {last}" if others else last
+    return (
+        f"the run `{run.name}` has been tuned with {with_}: this tuning takes its place; what was"
+        f" made stays in the cache, and {keeping} keeps both"
+    )
+
+
+def _unlike(before: Tune, now: Tune) -> list[str]:
+    """What the tuning before was made with that is otherwise now, as it was asked for."""
+    found = [f"the caption `{before.prompt}`"] if before.prompt != now.prompt else []
+    if before.frames.clip != now.frames.clip:
+        found.append("what the clip's file held then")
+    pairs: tuple[tuple[Extract | Tune, Extract | Tune], ...] = (
+        (before.frames, now.frames),
+        (before, now),
+    )
+    for then, today in pairs:
+        for field in fields(then):
+            value = getattr(then, field.name)
+            plain = isinstance(value, int | float | str | tuple) and field.name not in WORDED
+            if plain and value != getattr(today, field.name):
+                said = "x".join(map(str, value)) if isinstance(value, tuple) else value
+                said = f"{value:g}" if isinstance(value, float) else said
+                found.append(f"`--{field.name.replace('_', '-')} {said}`")
+    found += ["another model"] if before.base != now.base else []
+    alike = before.depth is None or replace(before.depth, frames=now.frames) == now.depth
+    if not alike and before.base == now.base:
+        found.append("another depth")
+    return found or ["other settings"]
+
+
 def going_on(run: "Run", model: str) -> "Run":
     """The run, from now on on that model."""
     return replace(run, model=_lasting(model))
@@ -113,5 +157,5 @@ def frames_of(run: "Run") -> Extract:
     """The run's frames."""
     recipe = run.recipes.get("extract")
     if not isinstance(recipe, Extract):
-        raise UsageError(f"the run `{run.name}` has no frames", hint="`dvid tune CLIP PROMPT`")
+        raise UsageError(f"the run `{run.name}` has no frames", hint="`dvid tune CLIP CAPTION`")
     return recipe

@@ -104,6 +104,8 @@ def report(
 
     if output is not None:
         _check(output, look)
+    if evaluate:
+        session.sources.clip_model(clip_model or CLIP)  # that it is there is known before any work
     parties = gather(session, what, source)
     target = Path("out") / _folder(parties) / f"report{PAGE}" if output is None else output
     _check(target, look)

@@ -8,15 +8,17 @@ import typer
 
 from dvcli.cli import options as o
 from dvcli.cli import shard as shards
+from dvcli.cli.clips import hand_over_all
 from dvcli.cli.groups import Delivery, DepthControls
 from dvcli.cli.method import OtherModel, generate
-from dvcli.cli.output import check, deliver
+from dvcli.cli.output import check
 from dvcli.cli.prompts import Wish, gather, recipes_of
+from dvcli.cli.quoting import command_line
 from dvcli.cli.record import inversion, remember
 from dvcli.cli.session import Session, verb
 from dvcli.cli.switches import Switches
 from dvcli.errors import InputError, UsageError
-from dvcli.recipes import Depth, Invert, Sample
+from dvcli.recipes import Depth, Invert, Recipe, Sample
 
 
 @verb
@@ -45,7 +47,8 @@ def sample(
         ),
     ] = None,
     style: Annotated[
-        list[str] | None, typer.Option("--style", "-s", help="A style by name; may be repeated.")
+        list[str] | None,
+        typer.Option("--style", "-s", help="One of `dvid styles`, yours too; may be repeated."),
     ] = None,
     negative: Annotated[str, typer.Option(help="What it must not show.")] = Sample.negative,
     guidance: Annotated[
@@ -57,6 +60,13 @@ def sample(
     guidance_until: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the steps after which it rests.")
     ] = Sample.guidance_until,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Quicker, other clips: fewer steps, guided less."),
+    ] = False,
+    reuse: Annotated[
+        int, typer.Option(help="Compute deep features every N-th step only.")
+    ] = Sample.reuse,
     strength: Annotated[
         float, typer.Option(help="Share of steps run; less is nearer the clip.")
     ] = Sample.strength,
@@ -70,7 +80,7 @@ def sample(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="Checked against the inversion's.", show_default="the inversion's"),
+        typer.Option(help="Those of --fast; else the inversion's, checked."),
     ] = None,
     base: o.BaseNow = None,
     shard: shards.Option = None,
@@ -81,6 +91,9 @@ def sample(
 
     Example: dvid sample -p "a tigress with her cubs" --style impressionism
     """
+    if not prompt and prompts_file is None and run is not None and " " in run.strip():
+        hint = f"`{command_line(['dvid', 'sample', '--prompt', run])}`"
+        raise UsageError("no prompt; a word that follows `sample` names a run", hint=hint)
     wishes = gather(
         prompt or [], prompts_file, styles=style or [], negative=negative, seeds=seed or [0]
     )
@@ -109,15 +122,17 @@ def sample(
     other.refuse_alone(session)
     session.sources.expect(kept, model=base)
     inverted = inversion(kept, session.number_format)
-    if steps is not None and steps != inverted.steps:
+    if steps is not None and steps != inverted.steps and not fast:
         raise UsageError(
             f"the inversion has {inverted.steps} steps, so sampling cannot have {steps}",
-            hint=f"`dvid invert {kept.name} --steps {steps}` first",
+            hint=f"`dvid invert {kept.name} --steps {steps}` first, or with `--fast`",
         )
-    command = Switches(
+    every = Switches(
         guidance=guidance,
         guidance_from=guidance_from,
         guidance_until=guidance_until,
+        fast=fast,
+        reuse=reuse,
         strength=strength,
         eta=eta,
         from_noise=from_noise,
@@ -133,13 +148,13 @@ def sample(
     )
     recipes = recipes_of(
         wishes,
-        command,
+        every.only(session.chosen),
         inverted,
         session.number_format,
         lambda name: other_depth(session, name, inverted),
+        steps=steps,
     )
-    if "invert" not in kept.recipes:
-        recipes = from_one_inversion(recipes)
+    recipes = from_one_inversion(recipes, kept.recipes.get("invert"))
     check(to, results=len(recipes), session=session, sources=recipes)
     wishes, recipes = part.of(wishes), part.of(recipes)
     if session.dry_run:
@@ -151,41 +166,56 @@ def sample(
         return
     session.expect(recipes)
     session.warn_of_overflow(inverted.tuned.base.tokenizer, recipes)
-    used = inversion_of(recipes)
+    used = own_inversion(recipes, inverted)
     if used is not None and kept.recipes.get("invert") != used:
         session.realise_input(used)
         kept = remember(session, used, kept)
-    for wish, recipe in zip(wishes, recipes, strict=True):
-        path, key = deliver(session, recipe, to, run=kept, words=wish.label)
-        session.runs.add_sample(kept.name, recipe, key=key, path=str(path.resolve()))
-        session.result(
-            str(path),
-            path=str(path),
-            run=kept.name,
-            key=key,
-            prompt=wish.prompt,
-            negative=wish.negative,
-            style=wish.style,
-            seed=wish.seed if recipe.random else None,
-        )
+    tell_of_inversions(session, recipes, [inverted])
+    hand_over_all(session, recipes, wishes, to, run=kept)
 
 
-def from_one_inversion(recipes: Sequence[Sample]) -> list[Sample]:
-    """The recipes, all from the inversion that keeps its trajectory where one of them needs it."""
+def from_one_inversion(recipes: Sequence[Sample], own: Recipe | None) -> list[Sample]:
+    """The recipes, all from the inversion that keeps its trajectory where one of them needs it.
+
+    Those from `own`, the run's inversion, stay with it: it is there already.
+    """
     kept = {recipe.inverted for recipe in recipes if recipe.inverted.trajectory}
 
     def along(recipe: Sample) -> Sample:
         whole = replace(recipe.inverted, trajectory=True)
-        start = recipe.start == "inverted" and whole in kept
+        start = recipe.start == "inverted" and recipe.inverted != own and whole in kept
         return replace(recipe, inverted=whole) if start else recipe
 
     return [along(recipe) for recipe in recipes]
 
 
-def inversion_of(recipes: Sequence[Sample]) -> Invert | None:
-    """The inversion that the recipes start from, the one with its trajectory if there is one."""
+def own_inversion(recipes: Sequence[Sample], own: Invert) -> Invert | None:
+    """The run's inversion, with its trajectory if a recipe needs that; None if none starts there.
+
+    Those that `--fast` takes in its place are nothing of the run's.
+    """
     used = [recipe.inverted for recipe in recipes if recipe.start == "inverted"]
-    return max(used, key=lambda inverted: inverted.trajectory, default=None)
+    mine = [inverted for inverted in used if same_way(inverted, own)]
+    return max(mine, key=lambda inverted: inverted.trajectory, default=None)
+
+
+def same_way(one: Invert, other: Invert) -> bool:
+    """Whether both are one inversion but for what they keep of their way."""
+    return replace(one, trajectory=other.trajectory) == other
+
+
+def tell_of_inversions(session: Session, recipes: Sequence[Sample], own: Sequence[Invert]) -> None:
+    """Say that `--fast` has the clip inverted once more, where that is still to be done."""
+    from dvcli.stages import find
+
+    used = dict.fromkeys(recipe.inverted for recipe in recipes if recipe.start == "inverted")
+    for inverted in used:
+        theirs = any(same_way(inverted, one) for one in own)
+        if not theirs and find(inverted, session.store) is None:
+            session.note(
+                f"`--fast` samples in {inverted.steps} steps: it inverts the clip in as many,"
+                " once, and leaves the run's own inversion as it is"
+            )
 
 
 def refuse_switches(wishes: Sequence[Wish], model: str) -> None:

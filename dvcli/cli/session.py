@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
+GIVEN = ("COMMANDLINE",)
+CHOSEN = (*GIVEN, "DEFAULT_MAP")
 VERBS = {"tune": "tune --run"}  # the others take a run as their argument
 
 
@@ -52,6 +54,7 @@ class Console:
         self._closing = ExitStack()
         self.command = "sample"
         self.given: frozenset[str] = frozenset()  # the parameters that stood on the command line
+        self.chosen: frozenset[str] = frozenset()  # those, and what is configured
 
     def __enter__(self) -> Self:
         self._closing.enter_context(_logging(self.quiet, self.verbose))
@@ -132,6 +135,7 @@ class Session(Console):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._refreshed: set[Recipe] = set()
+        self._results: list[Recipe] = []  # those that were announced, where they are several
 
     def __enter__(self) -> Self:
         stop = self.runtime.stop  # refuses a device or an amount of memory that is none
@@ -168,7 +172,6 @@ class Session(Console):
             checkpoint_grad=self.checkpoint_grad,
             memory=self.memory,
             compile=self.compile,
-            frame_chunk=1 if self.memory == "low" else Runtime.frame_chunk,
             memory_limit=None if self.memory_limit is None else memory(self.memory_limit),
             progress=self.teller,
             stop=Stop(),
@@ -183,7 +186,12 @@ class Session(Console):
         return reporter(quiet=self.quiet)
 
     def expect(self, recipes: Sequence[Recipe]) -> None:
-        """Let the progress say which of the stages that have yet to run is at work."""
+        """Let the progress say which of several clips, or of the stages yet to run, is at work."""
+        results: list[Recipe] = [recipe for recipe in recipes if isinstance(recipe, Sample)]
+        self._results = results if len(results) > 1 else []
+        self._count(recipes)
+
+    def _count(self, recipes: Sequence[Recipe]) -> None:
         from dvcli.stages import missing
 
         if not self.quiet:
@@ -201,7 +209,9 @@ class Session(Console):
         from dvcli.stages import realise
 
         if self.teller.told_all and not isinstance(recipe, Render):
-            self.expect([recipe])
+            self._count([recipe])
+        if recipe in self._results:
+            self.teller.result(self._results.index(recipe) + 1, len(self._results))
         refresh = self.refresh and recipe not in self._refreshed
         artifact = realise(recipe, self.store, self.runtime, refresh=refresh)
         self._refreshed.add(recipe)
@@ -226,18 +236,22 @@ class Session(Console):
         return realise(recipe, self.store, self.runtime)
 
     def warn_of_overflow(self, tokenizer: Digest, recipes: Sequence[Tune | Sample]) -> None:
-        """Say which words the text encoder will not see, for prompts that are still to be made."""
+        """Say which words the text encoder will not see, for texts that are still to be used."""
         from dvcli.stages import find
 
-        fresh = [recipe.prompt for recipe in recipes if find(recipe, self.store) is None]
+        fresh = {
+            recipe.prompt: "caption" if isinstance(recipe, Tune) else "prompt"
+            for recipe in recipes
+            if find(recipe, self.store) is None
+        }
         if not fresh:
             return
         from dvcli.models.tokens import overflow
 
         folder = self.sources.locate(tokenizer)
-        for prompt in dict.fromkeys(fresh):
+        for prompt, what in fresh.items():
             if cut := overflow(folder, prompt):
-                log.warning("the text encoder does not see the end of the prompt: `%s`", cut)
+                log.warning("the text encoder does not see the end of the %s: `%s`", what, cut)
 
     def show_plan(self, recipe: Recipe) -> None:
         """The plan as results: stage, hit or miss, key, and what a hit saves or a miss costs."""
@@ -290,12 +304,13 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         ]
 
     def run(*, context: typer.Context, **values: Any) -> None:
-        given = frozenset(name for name in values if _was_given(context, name))
+        given, chosen = (_set_by(context, values, places) for places in (GIVEN, CHOSEN))
         with ExitStack() as stack:
             for name, group in groups.items():
                 made: Any = group(**{f.name: values.pop(f.name) for f in fields(group)})
                 if isinstance(made, Console):
-                    made.command, made.given = context.command_path.removeprefix("dvid "), given
+                    made.command = context.command_path.removeprefix("dvid ")
+                    made.given, made.chosen = given, chosen
                     made = stack.enter_context(made)
                 values[name] = made
             function(**values)
@@ -308,9 +323,12 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def _set_by(
+    context: typer.Context, names: Iterable[str], places: Collection[str]
+) -> frozenset[str]:
+    """The parameters whose values come from such places."""
+    found = {name: context.get_parameter_source(name) for name in names}
+    return frozenset(name for name, place in found.items() if place and place.name in places)
 
 
 def memory(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ from dvcli.recipes import Depth, Extract, Recipe, Render, Tune, method_of
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
+
+KEY = re.compile("[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ def show(
         try:
             run = console.run(what)
         except MissingError:
-            if what is None:
+            if what is None or KEY.fullmatch(what) is None:
                 raise
             _show_key(console, what)
             return

@@ -13,7 +13,7 @@ import io
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 
 from dvcli.errors import InputError
@@ -36,6 +36,8 @@ class Switches:
     guidance: float | None = None
     guidance_from: float | None = None
     guidance_until: float | None = None
+    fast: bool | None = None
+    reuse: int | None = None
     strength: float | None = None
     eta: float | None = None
     from_noise: bool | None = None
@@ -55,6 +57,11 @@ class Switches:
         """These, and `other` for what they leave open."""
         return replace(other, **self.given)  # type: ignore[arg-type]  # of its own fields
 
+    def only(self, names: Collection[str]) -> "Switches":
+        """Of these, those of such names."""
+        kept = {name: value for name, value in self.given.items() if name in names}
+        return Switches(**kept)  # type: ignore[arg-type]  # of its own fields
+
     @property
     def given(self) -> dict[str, object]:
         """Those that are set, by name."""
@@ -65,7 +72,8 @@ class Switches:
 NAMES = tuple(field.name for field in fields(Switches))
 SEVERAL = ("style", "seed")
 TEXTS = ("style", "negative", "depth_from", "name")
-FLAG = "from_noise"
+FLAGS = ("fast", "from_noise")
+WHOLE = ("seed", "reuse")
 
 
 def read_line(line: str) -> tuple[str, Switches]:
@@ -123,7 +131,7 @@ def _one(token: str, lexer: shlex.shlex) -> tuple[str, str]:
         )
     written, given, value = token[2:].partition("=")
     name = known(written, switch=True)
-    if name == FLAG:
+    if name in FLAGS:
         if given:
             raise InputError(f"`{_spelled(name)}` takes no value")
         return name, "true"
@@ -198,19 +206,19 @@ def _value(name: str, value: object) -> object:
         if name != "negative" and not value.strip():
             raise InputError(f"`{_spelled(name)}` is empty")
         return value.strip()
-    if name == FLAG and (value is True or value == "true"):
+    if name in FLAGS and (value is True or value == "true"):
         return True
-    if name == FLAG and value is False:
+    if name in FLAGS and value is False:
         return False
-    if name == "seed":
+    if name in WHOLE:
         if type(value) is int:
             return value
         if isinstance(value, str) and _INTEGER.fullmatch(value):
             return int(value)
-    elif name not in TEXTS and name != FLAG and (number := _number(value)) is not None:
+    elif name not in TEXTS and name not in FLAGS and (number := _number(value)) is not None:
         return number
-    kind = "text" if name in TEXTS else "a whole number" if name == "seed" else "a number"
-    kind = "true or false" if name == FLAG else kind
+    kind = "text" if name in TEXTS else "a whole number" if name in WHOLE else "a number"
+    kind = "true or false" if name in FLAGS else kind
     raise InputError(f"`{_spelled(name)}` is {value!r:.40}, which is not {kind}")
 
 

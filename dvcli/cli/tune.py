@@ -1,5 +1,7 @@
 """`dvid tune` and `dvid invert`: learn one clip, and find the latent that it comes from."""
 
+import logging
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +12,7 @@ from dvcli.cli import options as o
 from dvcli.cli.frames import depth_recipe
 from dvcli.cli.groups import FULL_SIZE, Framing
 from dvcli.cli.method import TuneMethod, fits, tune_a_video
-from dvcli.cli.record import begin, frames_of, going_on, remember, tuned
+from dvcli.cli.record import begin, frames_of, going_on, makes_way, remember, tuned
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
 from dvcli.recipes import Base, Depth, Extract, Invert, Normalise, TemporalTarget, Tune
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from dvcli.models.fingerprint import Checkpoint
     from dvcli.runs import Run
 
+log = logging.getLogger(__name__)
 NOTHING = "0" * 64
 PARTS = tuple(field.name for field in fields(Base))
 
@@ -32,7 +35,7 @@ def tune(
         typer.Argument(metavar="CLIP", help="A video, an animation or a folder of images."),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="What the clip shows.")
+        str | None, typer.Argument(metavar="CAPTION", help="What the clip shows.")
     ] = None,
     run: Annotated[
         str | None,
@@ -69,6 +72,8 @@ def tune(
     Extracts frames, estimates depth, tunes; prints the run's name.
 
     Example: dvid tune clip.mp4 "a polar bear with her cubs"
+
+    Built in: dvid tune clip.mp4 "a red ball on snow" --model tiny --lr 1e-4
     """
     from dvcli.cli.sources import base
 
@@ -105,6 +110,7 @@ def tune(
     frames, found, place = _frames(session, kept, clip, framing, model, run)
     fits(session, method, found, model)
     recipe = made_of(frames, _depth(session, kept, frames, found, depth, model), base(found))
+    _say_first(session, recipe, place, again=kept is not None)
     if session.dry_run:
         session.show_plan(recipe)
         return
@@ -114,16 +120,33 @@ def tune(
     session.result(made.name, run=made.name, key=made.keys["tune"])
 
 
+def _say_first(session: Session, recipe: Tune, run: "Run", *, again: bool) -> None:
+    """What is better known before the work than after it."""
+    if recipe.frames.frames == 1:
+        # Not refused: it is a picture's edit by its depth, and so the method without its time.
+        log.warning(
+            "one frame has no motion to learn, so what comes of it is a picture;"
+            " `--frames 2` or more make a clip"
+        )
+    keeping = "`dvid tune CLIP CAPTION --run NAME`" if again else "`--run NAME`"
+    if told := makes_way(run, recipe, keeping):
+        session.note(told)
+
+
 def _meant(
     session: Session, clip: str | None, prompt: str | None, run: str | None
 ) -> tuple["Run | None", str | None, str]:
-    """(the run to go on from, the clip, the prompt) for `CLIP PROMPT` or `--run RUN [PROMPT]`."""
+    """(the run to go on from, the clip, its caption): `CLIP CAPTION` or `--run RUN [CAPTION]`."""
     if clip is not None and not clip.strip():
-        raise UsageError("the clip's name is empty", hint="`dvid tune CLIP PROMPT`")
+        raise UsageError("the clip's name is empty", hint="`dvid tune CLIP CAPTION`")
     if clip is not None and prompt is not None:
         return None, clip, prompt
     if run is None or (clip is not None and Path(clip).exists()):
-        raise UsageError("tuning takes a clip and what it shows", hint="`dvid tune CLIP PROMPT`")
+        given = shlex.quote(clip) if clip is not None else "CLIP"
+        raise UsageError(
+            "tuning takes a clip and what it shows",
+            hint=f'`dvid tune {given} "what the clip shows"`',
+        )
     kept = session.run(run)
     before = kept.recipes.get("tune")
     words = clip or (before.prompt if isinstance(before, Tune) else None)

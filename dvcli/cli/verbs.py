@@ -39,7 +39,7 @@ SUMMARIES = {
     "demo": "Show the whole story on the built-in model.",
     "show": "Print the commands that make it again.",
     "runs": "List the runs, newest first.",
-    "styles": "List the styles.",
+    "styles": "List the styles, those that ship and your own.",
     "config": "Show what is configured: `DVID_*`, dvid.toml, the user's file.",
     "doctor": "Say whether everything is in order here.",
     "study": "Let people compare methods, blind.",

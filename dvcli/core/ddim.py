@@ -18,6 +18,9 @@ from dvcli.errors import InputError, UsageError
 
 Clip: TypeAlias = Float[Tensor, "f c h w"]
 Denoiser: TypeAlias = Callable[[Clip, int], Clip]
+Pair: TypeAlias = Float[Tensor, "2 f c h w"]
+Outputs: TypeAlias = Float[Tensor, "*b f c h w"]
+PairDenoiser: TypeAlias = Callable[[Clip, int], Pair]  # of one clip, under two texts
 Prediction: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
 Power: TypeAlias = float | Float[Tensor, ""]  # ᾱ; on the device where the host must not be asked
 
@@ -155,8 +158,8 @@ def x0_from(prediction: Prediction, output: Clip, x: Clip, alpha: Power) -> Clip
     return output
 
 
-def eps_from(prediction: Prediction, output: Clip, x: Clip, alpha: float) -> Clip:
-    """The noise that a network's raw output at `x` and ᾱ implies."""
+def eps_from(prediction: Prediction, output: Outputs, x: Clip, alpha: float) -> Outputs:
+    """The noise that a network's raw output at `x` and ᾱ implies, or each of several outputs."""
     if prediction == "epsilon":
         return output
     if prediction == "v_prediction":
@@ -249,21 +252,29 @@ def invert(denoise: Denoiser, x_0: Clip, schedule: Schedule, *, refine: int = 0)
         yield x
 
 
-def guide(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
-    """Classifier-free guidance, `uncond + scale · (cond - uncond)`; scale 1 is `cond` itself."""
+def in_turn(cond: Denoiser, uncond: Denoiser) -> PairDenoiser:
+    """What both give, one called after the other."""
+    return lambda x, t: torch.stack([cond(x, t), uncond(x, t)])
+
+
+def guide(cond: Denoiser, both: PairDenoiser, scale: float) -> Denoiser:
+    """Classifier-free guidance, `uncond + scale · (cond - uncond)`; scale 1 is `cond` itself.
+
+    `both` gives what the prompt and the negative one say, in this order.
+    """
     if scale == 1:
         return cond
 
     def guided(x: Clip, t: int) -> Clip:
-        without = uncond(x, t)
-        return without + scale * (cond(x, t) - without)
+        along, without = both(x, t).unbind()
+        return without + scale * (along - without)
 
     return guided
 
 
 def guide_within(
     cond: Denoiser,
-    uncond: Denoiser,
+    both: PairDenoiser,
     scale: float,
     schedule: Schedule,
     *,
@@ -277,12 +288,12 @@ def guide_within(
     Noise Levels, 2024.
     """
     if (start, until) == (0, 1):
-        return guide(cond, uncond, scale)
+        return guide(cond, both, scale)
     steps = len(schedule)
     inside = (min((k + 1) / steps, until) - max(k / steps, start) for k in range(steps))
     shares = (min(max(part * steps, 0.0), 1.0) for part in inside)
     guided = {
-        t: guide(cond, uncond, 1 + share * (scale - 1))
+        t: guide(cond, both, 1 + share * (scale - 1))
         for t, share in zip(schedule.timesteps, shares, strict=True)
     }
     return lambda x, t: guided[t](x, t)

@@ -12,12 +12,14 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dvcli.core.ddim import Clip, Denoiser, Schedule
-from dvcli.core.unet import Depth
+from dvcli.core.ddim import Clip, Denoiser, Outputs, PairDenoiser, Schedule
 from dvcli.errors import InputError
 from dvcli.recipes import Controls, Normalise
 
 Disparity: TypeAlias = Float[Tensor, "f 1 a b"]
+Depth: TypeAlias = Float[Tensor, "f 1 h w"]
+
+Fading: TypeAlias = Denoiser | PairDenoiser
 
 FIT_SIDE = 64  # a fit looks at about this many rows and columns of a frame
 FIT_ROUNDS = 50
@@ -196,7 +198,7 @@ def active_weight(step: int, steps: int, active: float) -> float:
     return min(max(active * steps - step, 0.0), 1.0)
 
 
-def fade_depth(seeing: Denoiser, blind: Denoiser, schedule: Schedule, active: float) -> Denoiser:
+def fade_depth(seeing: Fading, blind: Fading, schedule: Schedule, active: float) -> Fading:
     """`seeing` for the first `active` of the schedule's steps, then `blind`, mixed at the boundary.
 
     `blind` is the same network under a map of zeros. Where `active` is 1, it is `seeing` itself.
@@ -206,7 +208,7 @@ def fade_depth(seeing: Denoiser, blind: Denoiser, schedule: Schedule, active: fl
     steps = len(schedule)
     weights = {t: active_weight(k, steps, active) for k, t in enumerate(schedule.timesteps)}
 
-    def faded(x: Clip, t: int) -> Clip:
+    def faded(x: Clip, t: int) -> Outputs:
         weight = weights[t]
         if weight in (0, 1):
             return seeing(x, t) if weight else blind(x, t)

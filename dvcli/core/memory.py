@@ -1,11 +1,13 @@
 """How much memory a tuning step or a network call will take, found without allocating any of it."""
 
+import math
 import weakref
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
@@ -13,8 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dvcli.core.recomputing import Level, checkpoint_gradients, checkpointed
-from dvcli.core.unet import delta_parameters, predict
+from dvcli.core.unet import VideoBlock, delta_parameters, predict
 
+# Numbers that a layer keeps for each that comes in, at most.
+BLOCK, WORDS, RESIDUAL = 64, 4, 12
 Size: TypeAlias = tuple[int, int, int]  # channels, height, width of the latents, depth not counted
 
 
@@ -110,6 +114,31 @@ def tuning_bytes(
         return moments + peak(TuningStep(unet), frames, size, tokens, dtype)
     finally:
         checkpoint_gradients(unet, before)
+
+
+def bound(unet: UNet2DConditionModel, *, frames: int, size: Size, tokens: int) -> int:
+    """More bytes than tuning or calling an inflated network takes at any level, found at once.
+
+    As if every weight were trained and every block kept all that it computes: two to four times
+    the estimate, which takes a second to find.
+    """
+    down, up = list(unet.down_blocks), list(unet.up_blocks)
+    middle = [] if unet.mid_block is None else [unet.mid_block]
+    last = len(down) - 1
+    parts = [*enumerate(down), *((last, part) for part in middle)]
+    parts += [(last - place, part) for place, part in enumerate(up)]
+    held: int = 0
+    for level, part in parts:
+        # As many rows and columns as a level of odd size rounds up to.
+        pixels = frames * math.prod(-(-side // 2**level) for side in size[1:])
+        for module in part.modules():
+            if isinstance(module, VideoBlock):
+                width = module.attn1.query_dim
+                held += pixels * (BLOCK * width + WORDS * module.attn2.heads * tokens)
+            elif isinstance(module, ResnetBlock2D):
+                held += pixels * RESIDUAL * (module.in_channels + module.out_channels)
+    weights: int = sum(p.numel() for p in unet.parameters())
+    return 4 * held + 16 * weights
 
 
 def sampling_bytes(

@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvcli.core.ddim import Clip, Power, Prediction, Schedule, add_noise, root, x0_from
+from dvcli.core.depth import Depth
 from dvcli.core.graphs import Recorder, Replayed
 from dvcli.core.optimising import Optimiser, State, gradients, restore_deltas
-from dvcli.core.unet import Depth, Text, predict, trainable
+from dvcli.core.unet import Text, predict, trainable
 from dvcli.errors import InputError
 from dvcli.recipes import TemporalTarget
 

@@ -28,14 +28,14 @@ from dvcli.core.attention import (
     text_attention,
     text_keys,
 )
-from dvcli.core.ddim import Clip, Denoiser, Schedule, eps_from
+from dvcli.core.ddim import Clip, Denoiser, Pair, PairDenoiser, Schedule, eps_from
+from dvcli.core.depth import Depth
 from dvcli.core.graphs import Recorder, ReplayedCall
 from dvcli.core.recomputing import recomputed
 from dvcli.errors import InputError
 from dvcli.recipes import Seen, Trained, Tune
 
 Text: TypeAlias = Float[Tensor, "l d"]
-Depth: TypeAlias = Float[Tensor, "f 1 h w"]
 Time: TypeAlias = int | Int[Tensor, ""]
 
 SPATIAL: dict[Trained, tuple[str, ...]] = {
@@ -314,33 +314,27 @@ def bind(
     return denoise
 
 
-def bind_guided(
+def bind_pair(
     unet: UNet2DConditionModel,
     text: Text,
     negative: Text,
     depth: Depth | None,
     schedule: Schedule,
-    scale: float,
     *,
     by: Recorder | None = None,
-) -> Denoiser:
-    """Classifier-free guidance as `guide` gives it, both texts in one call of the network.
+) -> PairDenoiser:
+    """The network under two texts side by side: what `bind` gives for each, in one call.
 
     It takes the activations of twice the frames.
     """
-    if scale == 1:
-        return bind(unet, text, depth, schedule, by=by)
     call = _called(unet, torch.stack([text, negative]), depth, by)
 
     @torch.no_grad()
-    def guided(x: Clip, t: int) -> Clip:
+    def denoise(x: Clip, t: int) -> Pair:
         outputs = call(x.expand(2, *x.shape), t).to(x.dtype)
-        cond, uncond = (
-            eps_from(schedule.prediction, output, x, schedule.alpha(t)) for output in outputs
-        )
-        return uncond + scale * (cond - uncond)
+        return eps_from(schedule.prediction, outputs, x, schedule.alpha(t))
 
-    return guided
+    return denoise
 
 
 def _called(

@@ -2,17 +2,14 @@
 
 from typing import Any
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-
-from dvcli.core import memory, unet
+from dvcli.core import memory
 from dvcli.core.recomputing import LEVELS, Level
 from dvcli.doctor import Finding, Findings, Plans
 from dvcli.errors import MEMORY_LEVERS
 from dvcli.models import load
 from dvcli.models.fingerprint import Checkpoint
-from dvcli.recipes import Tune
 from dvcli.runtime import Runtime
+from dvcli.stages import preflight
 from dvcli.stages.preflight import GIB, SLACK, available
 
 TOKENS = 77
@@ -24,9 +21,10 @@ def fits(found: Checkpoint, size: tuple[int, int], plans: Plans) -> Findings:
     free = available(runtime)
     latents = (found.latent_channels, size[1] // found.vae_factor, size[0] // found.vae_factor)
     what = f"{plans.frames} frames of {size[0]}×{size[1]} in {plans.dtype}"
-    network = _network(found)
+    network = preflight.skeleton(found.components["unet"].folder, runtime.device)
+    decoder = preflight.decoder(found.components["vae"].folder)
     yield _tuning(network, latents, free, what, plans)
-    yield _sampling(network, _decoder(found), latents, free, what, plans)
+    yield _sampling(network, decoder, latents, free, what, plans)
 
 
 def _tuning(network: Any, latents: memory.Size, free: int, what: str, plans: Plans) -> Finding:
@@ -62,37 +60,20 @@ def _tuning(network: Any, latents: memory.Size, free: int, what: str, plans: Pla
 def _sampling(
     network: Any, decoder: Any, latents: memory.Size, free: int, what: str, plans: Plans
 ) -> Finding:
-    dtype = load.DTYPES[plans.dtype]
     calling = memory.sampling_bytes(
-        network, frames=plans.frames, size=latents, tokens=TOKENS, dtype=dtype
-    )
-    kept = sum(p.numel() for p in network.parameters()) * dtype.itemsize
-    decoding = memory.decoding_bytes(
-        decoder,
-        frames=min(Runtime.frame_chunk, plans.frames),
+        network,
+        frames=plans.frames,
         size=latents,
-        dtype=load.vae_dtype(decoder.config, plans.dtype),
+        tokens=TOKENS,
+        dtype=load.DTYPES[plans.dtype],
     )
-    need = SLACK * max(calling, decoding + kept)
+    chunk = min(Runtime().frame_chunk, plans.frames)
+    decoding = preflight.decoding(network, decoder, frames=chunk, size=latents, dtype=plans.dtype)
+    need = SLACK * max(calling, decoding)
     said = f"{what} takes {_size(need)} of {_size(free)} free"
     if need <= free:
         return Finding(name="memory to sample", said=said)
     return Finding(name="memory to sample", status="fail", said=said, fix=MEMORY_LEVERS)
-
-
-def _network(found: Checkpoint) -> Any:
-    """The inflated network without any weights."""
-    folder = found.components["unet"].folder
-    config = UNet2DConditionModel.load_config(folder)
-    with torch.device("meta"), load.telling(folder):
-        network = UNet2DConditionModel.from_config(config)
-        return unet.inflate(network, torch.Generator(), sees=Tune.attention, trained=Tune.train)
-
-
-def _decoder(found: Checkpoint) -> Any:
-    folder = found.components["vae"].folder
-    with torch.device("meta"), load.telling(folder):
-        return AutoencoderKL.from_config(AutoencoderKL.load_config(folder))
 
 
 def _size(count: float) -> str:

@@ -5,6 +5,7 @@ Nothing here ever puts another model in the place of the one asked for, except t
 Stable Diffusion 2 depth that stand in for the deleted original, and those say so.
 """
 
+import difflib
 import errno
 import logging
 import re
@@ -54,11 +55,19 @@ def resolve(reference: str, *, offline: bool = False, kind: Kind = "base") -> Pa
         return folder.resolve()
     hub = _HUB.fullmatch(reference)
     if hub is None or reference.startswith((".", "~", "/")):
-        raise MissingError(f"there is no folder `{reference}`", hint=_otherwise(kind))
+        raise MissingError(_no_such(reference), hint=_otherwise(kind))
     candidates = [reference]
     if reference in (DEFAULT, DELETED, DEFAULT.split("@")[0]):
         candidates = list(dict.fromkeys([reference, DEFAULT, FALLBACK]))
     return _first(candidates, offline, kind)
+
+
+def _no_such(reference: str) -> str:
+    """That there is none, and the short name that was meant, where it looks like one."""
+    near = difflib.get_close_matches(reference, [*BUILT_IN, *ALIASES], n=1)
+    if near:
+        return f"there is no model or folder `{reference}`, did you mean `{near[0]}`?"
+    return f"there is no folder `{reference}`"
 
 
 def _bundled(name: str, kind: Kind) -> Path:
@@ -198,4 +207,6 @@ def _otherwise(kind: Kind) -> str:
         return "`--model tiny` is built in, `--model PATH` takes a folder"
     if kind == "cogvideox":
         return "`--base PATH` takes a CogVideoX folder in the diffusers format"
+    if kind == "clip":
+        return "`--clip-model tiny` is built in, for clips of the built-in model; a folder does too"
     return "`tiny` in its place is built in, a folder is taken as well"

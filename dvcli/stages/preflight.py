@@ -15,8 +15,7 @@ from dvcli.core import memory, unet
 from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MEMORY_LEVERS, ResourceError
 from dvcli.models import load
-from dvcli.models.layout import read_json
-from dvcli.recipes import Base, DType, Seen, Trained, Tune
+from dvcli.recipes import DType, Seen, Trained, Tune
 from dvcli.runtime import Runtime
 
 Latents: TypeAlias = Float[Tensor, "f c h w"]
@@ -41,13 +40,16 @@ def recompute(recipe: Tune, x0: Latents, text: Text, runtime: Runtime) -> Saving
     `x0` and `text` are the latents and the prompt's embedding to tune on.
     """
     free = available(runtime)
-    net = _skeleton(recipe.base, runtime, recipe.attention, recipe.train)
+    net = _network(recipe, runtime)
+    size, ways = _size(x0), _ways(runtime)
+    if _ample(net, len(x0), size, len(text), free):
+        return ways[0]
     need = 0
-    for saving in _ways(runtime):
+    for saving in ways:
         need = memory.tuning_bytes(
             net,
             frames=len(x0),
-            size=(x0.shape[1], x0.shape[2], x0.shape[3]),
+            size=size,
             tokens=len(text),
             dtype=load.DTYPES[recipe.dtype],
             level=saving.level,
@@ -72,18 +74,19 @@ def _ways(runtime: Runtime) -> list[Saving]:
 def side_by_side(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> bool:
     """Whether guidance runs both prompts in one batch: on a GPU with the memory for it.
 
-    Off a GPU it never does: there it gains nothing.
+    Off a GPU it never does: there it gains little, and what happens to be free would round a clip's
+    last digits one way or the other.
     """
     if not runtime.device.startswith("cuda") or runtime.memory == "low":
         return False
+    net, free = _network(recipe, runtime), available(runtime)
+    frames, size = 2 * len(x0), _size(x0)
+    if _ample(net, frames, size, len(text), free):
+        return True
     need = memory.sampling_bytes(
-        _skeleton(recipe.base, runtime, recipe.attention, recipe.train),
-        frames=2 * len(x0),
-        size=(x0.shape[1], x0.shape[2], x0.shape[3]),
-        tokens=len(text),
-        dtype=load.DTYPES[dtype],
+        net, frames=frames, size=size, tokens=len(text), dtype=load.DTYPES[dtype]
     )
-    return need * SLACK <= available(runtime)
+    return need * SLACK <= free
 
 
 def sample(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> None:
@@ -91,26 +94,33 @@ def sample(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime
 
     To be asked before either is loaded: their weights are part of what is needed.
     """
-    free = available(runtime)
-    size = (x0.shape[1], x0.shape[2], x0.shape[3])
-    in_dtype = load.DTYPES[dtype]
-    base = recipe.base
-    net = _skeleton(base, runtime, recipe.attention, recipe.train)
-    vae = _decoder(base, runtime)
-    calling = memory.sampling_bytes(
-        net, frames=len(x0), size=size, tokens=len(text), dtype=in_dtype
-    )
-    decoding = memory.decoding_bytes(
-        vae,
-        frames=min(runtime.frame_chunk, len(x0)),
-        size=size,
-        dtype=load.vae_dtype(read_json(runtime.locate(base.vae) / "config.json"), dtype),
-    )
-    # The network stays loaded while its result is decoded, for the next prompt.
-    kept = sum(p.numel() for p in net.parameters()) * in_dtype.itemsize
-    need = max(calling, decoding + kept)
-    if need * SLACK > free:
-        raise _too_little("sampling", need, free, runtime)
+    free, size = available(runtime), _size(x0)
+    net, vae = _network(recipe, runtime), decoder(runtime.locate(recipe.base.vae))
+    chunk = min(runtime.frame_chunk, len(x0))
+    spent = decoding(net, vae, frames=chunk, size=size, dtype=dtype)
+    if not _ample(net, len(x0), size, len(text), free):
+        calling = memory.sampling_bytes(
+            net, frames=len(x0), size=size, tokens=len(text), dtype=load.DTYPES[dtype]
+        )
+        spent = max(spent, calling)
+    if spent * SLACK > free:
+        raise _too_little("sampling", spent, free, runtime)
+
+
+def decoding(net: Any, vae: Any, *, frames: int, size: memory.Size, dtype: DType) -> int:
+    """Peak bytes of decoding so many frames at once, the network held for the next prompt."""
+    held: int = sum(p.numel() for p in net.parameters()) * load.DTYPES[dtype].itemsize
+    in_dtype = load.vae_dtype(vae.config, dtype)
+    return held + memory.decoding_bytes(vae, frames=frames, size=size, dtype=in_dtype)
+
+
+def _ample(net: Any, frames: int, size: memory.Size, tokens: int, free: int) -> bool:
+    """Whether so much is free that nobody need work out how much less would do."""
+    return memory.bound(net, frames=frames, size=size, tokens=tokens) * SLACK <= free
+
+
+def _size(x0: Latents) -> memory.Size:
+    return (x0.shape[1], x0.shape[2], x0.shape[3])
 
 
 def available(runtime: Runtime) -> int:
@@ -137,21 +147,27 @@ def _cgroup_free() -> int:
     return 2**62 if limit == "max" else max(int(limit) - used, 0)
 
 
-def _skeleton(base: Base, runtime: Runtime, sees: Seen, trained: Trained) -> Any:
-    """The inflated network without any weights."""
-    folder = runtime.locate(base.unet)
+def _network(recipe: Tune, runtime: Runtime) -> Any:
+    folder = runtime.locate(recipe.base.unet)
+    return skeleton(folder, runtime.device, sees=recipe.attention, trained=recipe.train)
+
+
+def skeleton(
+    folder: Path, device: str, *, sees: Seen = Tune.attention, trained: Trained = Tune.train
+) -> Any:
+    """The inflated network of a U-Net's folder without any weights, to reckon for that device."""
     config = UNet2DConditionModel.load_config(folder)
     with torch.device("meta"), load.telling(folder):
         net = UNet2DConditionModel.from_config(config)
         unet.inflate(net, torch.Generator(), sees=sees, trained=trained)
-    if runtime.device != "cpu":
+    if device != "cpu":
         # Nobody but the CPU has the products by oneDNN in place of torch's own attention.
         unet.use_attention(net, lambda q, k, v: F.scaled_dot_product_attention(q, k, v))
     return net
 
 
-def _decoder(base: Base, runtime: Runtime) -> Any:
-    folder = runtime.locate(base.vae)
+def decoder(folder: Path) -> Any:
+    """The autoencoder of a folder without any weights."""
     config = AutoencoderKL.load_config(folder)
     with torch.device("meta"), load.telling(folder):
         return AutoencoderKL.from_config(config)

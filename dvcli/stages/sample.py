@@ -8,8 +8,9 @@ import torch
 from dvcli.core import ddim, reuse, unet
 from dvcli.core import depth as depth_map
 from dvcli.models import latents
-from dvcli.recipes import Sample
-from dvcli.stages import Work, finite, network
+from dvcli.recipes import DType, Sample, Tune
+from dvcli.runtime import Runtime
+from dvcli.stages import Work, finite, network, preflight
 from dvcli.video import frames as frame_file
 
 STAGE = Sample.stage
@@ -69,6 +70,12 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
     runtime, tuned = work.runtime, recipe.inverted.tuned
     prompts = (recipe.prompt, recipe.negative)
     words = [network.embedding(tuned.base, p, recipe.dtype, STAGE, runtime) for p in prompts]
+    # Each prompt keeps features of its own, so with those the two go in turn.
+    together = (
+        recipe.guided
+        and recipe.reuse == 1
+        and _side_by_side(tuned, clip, words[0], recipe.dtype, runtime)
+    )
     net = network.tuned(tuned, work.inputs["tuned"], clip, words[0], recipe.dtype, STAGE, runtime)
     depth = network.condition(
         work.inputs.get("depth"), clip, tuned.normalise, recipe.controls, work.inputs.get("blend")
@@ -81,18 +88,34 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
         whole = unet.bind(net, text, seen, schedule=plan, by=by)
         return reuse.reuse_features(net, whole, recipe.reuse)
 
-    def under(text: torch.Tensor) -> ddim.Denoiser:
-        seeing = bound(text, depth)
-        if depth is None:
-            return seeing
-        blind = bound(text, torch.zeros_like(depth))
-        return depth_map.fade_depth(seeing, blind, plan, recipe.controls.active)
+    def under(seen: torch.Tensor | None) -> tuple[ddim.Denoiser, ddim.PairDenoiser]:
+        """The prompt alone, and both prompts."""
+        cond = bound(words[0], seen)
+        if together:
+            return cond, unet.bind_pair(net, words[0], words[1], seen, plan, by=by)
+        return cond, ddim.in_turn(cond, bound(words[1], seen))
 
+    cond, both = under(depth)
+    if depth is not None:
+        blind, active = under(torch.zeros_like(depth)), recipe.controls.active
+        cond = depth_map.fade_depth(cond, blind[0], plan, active)
+        both = depth_map.fade_depth(both, blind[1], plan, active)
     return ddim.guide_within(
-        under(words[0]),
-        under(words[-1]),
+        cond,
+        both,
         recipe.guidance,
         plan,
         start=recipe.guidance_from,
         until=recipe.guidance_until,
+    )
+
+
+def _side_by_side(
+    tuned: Tune, clip: torch.Tensor, text: torch.Tensor, dtype: DType, runtime: Runtime
+) -> bool:
+    """Whether both prompts go through the network in one batch; asked once, before it is loaded."""
+    return runtime.shelf.get(
+        STAGE,
+        ("side by side", tuned.base.unet, dtype, clip.shape),
+        lambda: preflight.side_by_side(tuned, clip, text, dtype, runtime),
     )

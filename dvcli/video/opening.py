@@ -42,7 +42,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
             raise
         raise InputError(
             f"`{path}` cannot be read as a video",
-            hint="is it complete, and a video? A .mp4 that ends early has lost its index",
+            hint="what is read are videos (.mp4, .mov, .webm, .mkv, .avi …), .gif, .webp, .apng and"
+            " folders of images; a .mp4 that ends early has lost its index",
         ) from None
     with container:
         yield container

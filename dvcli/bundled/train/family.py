@@ -1,10 +1,10 @@
 """The members of the family, untrained: stock diffusers and transformers classes, tiny configs."""
 
-import json
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -16,30 +16,24 @@ from transformers import (
     DPTForDepthEstimation,
 )
 
-from dvcli.bundled.world.words import vocabulary
-
 SIDE = 64
 LATENT = 16
 TOKENS = 32
 WIDTH = 128  # of the text embeddings
+MERGES = Path(__file__).with_name("merges.txt")
 _BOS, _EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer in which every word of the world is one token and any text is readable."""
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    """A CLIP tokenizer in which every word of the world is one token and any text is readable.
+
+    Its merges were learnt once, from the world's words, and are kept: `BpeTrainer` breaks ties by
+    chance, so that learning them again would number some words otherwise in every process.
+    """
+    lines = MERGES.read_text(encoding="utf-8").splitlines()
+    merges = [(first, second) for first, second in (line.split() for line in lines)]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=8192, show_progress=False, initial_alphabet=letters, end_of_word_suffix="</w>"
-    )
-    bpe.train_from_iterator(vocabulary(), trainer)
-    trained = json.loads(bpe.to_str())["model"]
-    merges = [tuple(pair) for pair in trained["merges"]]
-    names = letters + [f"{letter}</w>" for letter in letters]
-    names += [a + b for a, b in merges]
+    names = letters + [f"{letter}</w>" for letter in letters] + [a + b for a, b in merges]
     names = [*dict.fromkeys(names), _BOS, _EOS]
     return CLIPTokenizer(
         vocab={name: i for i, name in enumerate(names)}, merges=merges, model_max_length=TOKENS

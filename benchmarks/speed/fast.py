@@ -1,0 +1,125 @@
+"""What `--fast` gains, each thing alone and all together, and what calls side by side gain.
+
+On a CPU the random network works on latents of half the side, so that it takes minutes.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from benchmarks.speed import figures, prompts, shapes
+from benchmarks.speed.figures import Figure
+from benchmarks.speed.settings import Settings
+from dvcli import fast
+from dvcli.core import ddim, reuse, unet
+from dvcli.recipes import Sample
+
+PART = "fast"
+GUIDANCE = 12.5
+
+
+def measure(settings: Settings) -> list[Figure]:
+    """Sampling of the random network, its calls side by side, and the built-in model's commands."""
+    shape = shapes.SHAPES[settings.shape]
+    if settings.device == "cpu" and settings.shape != "tiny":
+        shape = replace(shape, side=shape.side // 2)
+    net = shapes.ours(shape, settings.torch_dtype, settings.device)
+    return [
+        *calls(settings, shape, net),
+        *sampling(settings, shape, net),
+        *commands(settings),
+    ]
+
+
+@torch.no_grad()
+def calls(settings: Settings, shape: shapes.Shape, net: object) -> list[Figure]:
+    """Seconds a clip in calls of one, two and four clips: guidance, then two prompts with it."""
+    given = shapes.inputs(shape, settings.device)
+
+    def call(clips: int) -> None:
+        x, text = (tensor.expand(clips, *tensor.shape) for tensor in (given.latents, given.text))
+        for _ in range(4 // clips):
+            settings.wait(unet.predict_batch(net, x, 500, text, given.depth))
+
+    arms = {str(clips): partial(call, clips) for clips in (1, 2, 4)}
+    taken = figures.turns(arms, settings.repeat, settings.clock)
+    return [
+        figures.ratio(PART, "guidance in one batch / in turn", taken["2"], taken["1"]),
+        figures.ratio(PART, "and two prompts in one batch / in turn", taken["4"], taken["2"]),
+    ]
+
+
+def sampling(settings: Settings, shape: shapes.Shape, net: object) -> list[Figure]:
+    """A whole sampling with guidance by each thing that `--fast` does."""
+    many, few = shape.sample, min(fast.STEPS, max(shape.sample // 2, 1))
+    plain = (many, Sample.guidance_until, Sample.reuse)
+    ways = {
+        "plain": plain,
+        f"{few} steps for {many}": (few, *plain[1:]),
+        f"guidance until {fast.GUIDANCE_UNTIL:g}": (many, fast.GUIDANCE_UNTIL, Sample.reuse),
+        f"features of {fast.REUSE} steps": (many, Sample.guidance_until, fast.REUSE),
+        "all of it": (few, fast.GUIDANCE_UNTIL, fast.REUSE),
+    }
+    arms = {name: _sampling(settings, shape, net, *way) for name, way in ways.items()}
+    taken = figures.turns(arms, max(1, min(settings.repeat, 3)), settings.clock)
+    whole = taken.pop("plain")
+    return [
+        figures.of(PART, f"sample {many} with guidance", whole, "s"),
+        *(figures.ratio(PART, f"{name} / plain", some, whole) for name, some in taken.items()),
+    ]
+
+
+def _sampling(
+    settings: Settings,
+    shape: shapes.Shape,
+    net: object,
+    steps: int,
+    until: float,
+    every: int,
+) -> Callable[[], None]:
+    given = shapes.inputs(shape, settings.device, steps)
+
+    def work() -> None:
+        cond, uncond = (
+            reuse.reuse_features(net, unet.bind(net, text, given.depth, given.schedule), every)
+            for text in (given.text, -given.text)
+        )
+        both = ddim.in_turn(cond, uncond)
+        guided = ddim.guide_within(
+            cond, both, GUIDANCE, given.schedule, start=Sample.guidance_from, until=until
+        )
+        for clip in ddim.sample(guided, given.latents, given.schedule):
+            settings.wait(clip)
+
+    return work
+
+
+def commands(settings: Settings) -> list[Figure]:
+    """`dvid sample` on the built-in model with and without `--fast`, inverted and tuned before."""
+    prompts.tuned(settings)
+    quick: list[float] = []
+    whole: list[float] = []
+    settings.python("-m", "dvcli", "invert", "clip", "--steps", "50", "-q")
+    settings.python("-m", "dvcli", "sample", "clip", "-p", "a cat", "--fast", "-q")
+    for turn in range(max(1, min(settings.repeat, 3))):
+        for taken, more in ((whole, []), (quick, ["--fast"])):
+            taken.append(_seconds(settings, str(4 + turn / 10), *more))
+    return [
+        figures.of(PART, "prompt 2 on the built-in model", whole, "s"),
+        figures.of(PART, "the same, --fast", quick, "s"),
+        figures.ratio(PART, "the same, --fast / plain", quick, whole),
+    ]
+
+
+def _seconds(settings: Settings, guidance: str, *more: str) -> float:
+    """What the second of two prompts took, as the store has it."""
+    words = [word for prompt in prompts.PROMPTS[:2] for word in ("-p", prompt)]
+    settings.python("-m", "dvcli", "sample", "clip", "--guidance", guidance, "-q", *more, *words)
+    from dvcli.store import Store
+
+    store = Store.open(settings.folder / "home" / "cache")
+    made = [entry for entry in store.entries() if entry.stage == "sample"]
+    last = max(made, key=lambda entry: entry.created)
+    return float(str(last.info["seconds"]))

@@ -1,0 +1,203 @@
+"""What cannot be read of a command line is said in one plain sentence, with what was meant."""
+
+import os
+from pathlib import Path
+
+import pytest
+from program import Dvid, process
+
+TUNE = ["tune", "CLIP", "a man", "--model", "BASE"]
+
+
+def said(dvid: Dvid, bikes: Path, base: Path, arguments: list[str], code: int = 2) -> list[str]:
+    places = {"CLIP": str(bikes), "BASE": str(base)}
+    answer = dvid(*[places.get(word, word) for word in arguments], code=code)
+    assert answer.out == ""
+    return answer.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wrong"),
+    [
+        ("--steps", "many", "no whole number"),
+        ("--steps", "2.5", "no whole number"),
+        ("--lr", "fast", "no number"),
+        ("--lr", "1e", "no number"),
+        ("--seed", "", "no whole number"),
+        ("--fit", "stretch", "neither crop, squash nor pad"),
+    ],
+)
+def test_what_is_no_number_or_choice_is_said_in_one_plain_sentence(
+    dvid: Dvid, bikes: Path, base: Path, option: str, value: str, wrong: str
+) -> None:
+    lines = said(dvid, bikes, base, [*TUNE, option, value])
+    assert lines[0] == f"error: `{option}` is `{value}`, which is {wrong}"
+    assert lines[1].startswith("hint: `dvid tune --help`")
+
+
+def test_one_wrong_value_of_several_is_the_one_that_is_named(dvid: Dvid) -> None:
+    err = dvid("sample", "-p", "a", "--seed", "1", "--seed", "two", code=2).err
+    assert err.startswith("error: `--seed` is `two`, which is no whole number\n")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--lr", "1e-4"), ("--steps", "1_0")])
+def test_what_python_reads_as_a_number_is_one(
+    dvid: Dvid, bikes: Path, base: Path, option: str, value: str
+) -> None:
+    assert dvid("tune", bikes, "a", "--model", base, "--size", "64", option, value, "-n").lines
+
+
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_a_wrong_value_that_is_configured_is_said_in_the_same_words(
+    dvid: Dvid, bikes: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "variable":
+        monkeypatch.setenv("DVID_TUNE_STEPS", "many")
+    else:
+        Path("dvid.toml").write_text('[tune]\nsteps = "many"\n')
+    err = dvid("tune", bikes, "a man", code=2).err
+    named = "`DVID_TUNE_STEPS`" if place == "variable" else "dvid.toml` line 2"
+    assert f"{named}: `--steps` is `many`, which is no whole number\n" in err
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (["--step", "3"], "`--step`, did you mean `--steps`?"),
+        (["--frame", "3"], "`--frame`, did you mean `--frames`?"),
+        (["-frames", "3"], "`-frames`, did you mean `--frames`?"),
+        (["--tempral-weight", "3"], "did you mean `--temporal-weight`?"),
+        (["--nothing-like-it"], "`dvid tune` has no option `--nothing-like-it`"),
+    ],
+)
+def test_a_misspelt_option_is_told_the_one_that_was_meant(
+    dvid: Dvid, bikes: Path, base: Path, written: list[str], meant: str
+) -> None:
+    assert said(dvid, bikes, base, [*TUNE, *written])[0].endswith(meant)
+
+
+def test_of_several_options_that_may_be_meant_the_nearest_comes_first(dvid: Dvid) -> None:
+    err = dvid("sample", "-p", "a", "--guidance-fro", "1", code=2).err
+    assert "did you mean `--guidance-from` or `--guidance`?" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["tunes"], "`dvid` has no command `tunes`, did you mean `tune`?"),
+        (["config", "shwo"], "`dvid config` has no command `shwo`, did you mean `show`?"),
+        (["nothing"], "`dvid` has no command `nothing`"),
+        (["tune", "x.mp4", "a man", "--steps"], "`--steps` needs a value after it"),
+        (["tune", "x.mp4", "--offline=yes"], "`--offline` takes no value"),
+        (["extract"], "`dvid extract` needs CLIP"),
+    ],
+)
+def test_other_slips_are_told_in_the_same_form(dvid: Dvid, words: list[str], line: str) -> None:
+    lines = dvid(*words, code=2).err.splitlines()
+    assert lines[0] == f"error: {line}"
+    assert lines[1].startswith("hint: ")
+
+
+def test_a_caption_without_quotes_is_told_of_quotes(dvid: Dvid) -> None:
+    err = dvid("tune", "x.mp4", "a", "polar", "bear", code=2).err
+    assert "no place for `polar bear`" in err
+    assert "hint: quotes keep several words together" in err
+
+
+def test_an_option_before_the_command_is_told_its_place(dvid: Dvid) -> None:
+    err = dvid("-q", "sample", code=2).err
+    assert "hint: options come after the command: `dvid sample -q`" in err
+
+
+def test_quiet_hides_no_hint(dvid: Dvid) -> None:
+    err = dvid("sample", "-p", "a fox", "-q", code=2).err
+    assert err == "error: there is no run yet\nhint: `dvid tune CLIP CAPTION` makes one\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least", "most"),
+    [
+        ("--size", "-1", "8", "8192"),
+        ("--size", "100000", "8", "8192"),
+        ("--size", "64x9000", "8", "8192"),
+        ("--frames", "-1", "1", "512"),
+        ("--frames", "4000", "1", "512"),
+        ("--steps", "-1", "0", "1000000"),
+        ("--lr", "-1", "0", "1"),
+        ("--temporal-weight", "-1", "0", "1e+06"),
+        ("--weight-decay", "2", "0", "1"),
+        ("--grad-clip", "0", "1e-06", "1e+06"),
+        ("--seed", "-1", "0", "4294967295"),
+        ("--start", "-1", "0", "1e+06"),
+    ],
+)
+def test_a_number_out_of_range_is_told_the_range(
+    dvid: Dvid, bikes: Path, base: Path, option: str, value: str, least: str, most: str
+) -> None:
+    lines = said(dvid, bikes, base, [*TUNE, option, value])
+    assert lines[0].endswith(f"which is not between {least} and {most}")
+
+
+@pytest.mark.parametrize("size", ["-1", "100000"])
+def test_doctor_knows_the_range_of_sizes_too(dvid: Dvid, size: str) -> None:
+    err = dvid("doctor", "--model", "tiny", "--size", size, "--no-smoke", code=2).err
+    assert "not between 8 and 8192" in err
+
+
+def test_a_misspelt_model_is_told_the_short_name_that_was_meant(dvid: Dvid, bikes: Path) -> None:
+    err = dvid("tune", bikes, "a man", "--model", "tinny", code=4).err
+    assert "did you mean `tiny`?" in err
+    assert "`--model tiny` is built in" in err
+
+
+def test_a_misspelt_run_is_told_the_one_that_was_meant(dvid: Dvid, tuned: Path) -> None:
+    err = dvid("sample", "bike", "-p", "a fox", code=4).err
+    assert "no run named `bike`, did you mean `bikes`?" in err
+    assert "did you mean" not in dvid("sample", "quite-another", "-p", "a fox", code=4).err
+
+
+def test_a_text_in_the_place_of_a_clip_is_told_which_kinds_are_read(
+    dvid: Dvid, tmp_path: Path
+) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("not a clip\n")
+    err = dvid("tune", text, "a man", "--model", "tiny", code=3).err
+    for kind in (".mp4", ".webm", ".gif", "folders of images"):
+        assert kind in err.splitlines()[-1]
+
+
+def test_what_the_parser_says_reaches_a_real_process(tmp_path: Path) -> None:
+    err = process("tune", "x.mp4", "a", "--step", "1", code=2, env=dict(os.environ)).err
+    assert "did you mean `--steps`?" in err
+
+
+def test_a_file_in_the_place_of_a_run_is_told_how_it_becomes_one(
+    dvid: Dvid, tuned: Path, bikes: Path
+) -> None:
+    Path("other clip.mp4").write_bytes(bikes.read_bytes())
+    err = dvid("sample", "other clip.mp4", "-p", "a fox", code=4).err
+    assert "`dvid tune 'other clip.mp4' CAPTION` makes one of a clip" in err
+
+
+@pytest.mark.parametrize("verb", ["report", "eval", "depth", "show"])
+def test_a_file_that_is_not_there_is_told_so_where_a_run_could_stand(
+    dvid: Dvid, tuned: Path, verb: str
+) -> None:
+    err = dvid(verb, "nosuch.mp4", code=4).err
+    assert "no run named `nosuch.mp4`, nor is there such a file" in err
+
+
+def test_an_argument_where_none_is_taken_is_not_told_of_quotes(dvid: Dvid) -> None:
+    assert "quotes" not in dvid("cache", "ls", "nosuch", code=2).err
+
+
+def test_a_misspelt_verb_of_config_is_told_the_one_that_was_meant(dvid: Dvid) -> None:
+    assert "did you mean `sample`?" in dvid("config", "show", "smple", code=2).err
+
+
+@pytest.mark.parametrize("line", ["nothing", '{"clip": "x.mp4",', "{'clip': 'x.mp4'}"])
+def test_a_line_that_is_no_json_is_told_where_and_how_it_is_written(dvid: Dvid, line: str) -> None:
+    Path("jobs.jsonl").write_text(line + "\n")
+    lines = dvid("batch", "jobs.jsonl", code=3).err.splitlines()
+    assert "line 1 of `jobs.jsonl`: it is no JSON from character" in lines[0]
+    assert "double quotes" in lines[1]

@@ -1,0 +1,238 @@
+"""What a user who is new here is told where it would else be a surprise."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pages import blocks, pages
+from program import Dvid
+
+from dvcli.cli.output import LONGEST, slug
+from dvcli.cli.prompts import gather
+
+pytestmark = pytest.mark.usefixtures("there")
+FEW = ["--steps", "1", "--frames", "3", "--size", "64"]
+TAKEN = "the run `bikes` has been tuned with "
+
+
+@pytest.fixture
+def there(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the directory from which the run of `tuned` was made, so that its clip means that run."""
+    if "tuned" in request.fixturenames:
+        monkeypatch.chdir(request.getfixturevalue("tuned_home") / "work")
+
+
+def test_tuning_the_same_clip_otherwise_says_first_what_the_run_held(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    err = dvid("tune", bikes, "two men", "--model", base, *FEW).err
+    (line,) = [line for line in err.splitlines() if line.startswith(TAKEN)]
+    assert err.index(line) < err.index("tune 0/1")
+    assert "`a man` and `--steps 2`" in line
+    assert "stays in the cache" in line
+    assert "`--run NAME` keeps both" in line
+
+
+def test_much_that_is_otherwise_is_told_in_short(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    err = dvid("tune", bikes, "two men", "--model", base, "--lr", "1e-4", "--size", "96", "-n").err
+    assert f"{TAKEN}the caption `a man`, `--frames 3` and other options: this tuning" in err
+
+
+def test_both_tunings_are_kept_where_the_second_gets_a_name(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    said = dvid("tune", bikes, "two men", "--model", base, *FEW, "--run", "men")
+    assert said.lines == ["men"]
+    assert TAKEN not in said.err
+    listed = [line.split("\t")[0] for line in dvid("runs").lines]
+    assert listed == ["men", "bikes"]
+
+
+def test_the_same_tuning_again_takes_nothings_place(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    same: list[str | Path] = ["--steps", "2", "--frames", "3", "--size", "64"]
+    assert TAKEN not in dvid("tune", bikes, "a man", "--model", base, *same).err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--frames", "2"], "`--frames 3`"),
+        (["--size", "96x64"], "`--size 64x64`"),
+        (["--lr", "1e-4"], "`--lr 1e-05`"),
+        (["--fit", "pad"], "`--fit crop`"),
+    ],
+)
+def test_what_a_tuning_is_told_apart_by_is_named_as_an_option(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path, options: list[str], told: str
+) -> None:
+    same: list[str | Path] = ["--steps", "2", "--frames", "3", "--size", "64", "--model", base]
+    err = dvid("tune", bikes, "a man", *same, *options, "-n").err
+    assert f"{TAKEN}{told}:" in err
+
+
+def test_another_model_is_what_a_tuning_is_told_apart_by(
+    dvid: Dvid, tuned: Path, bikes: Path
+) -> None:
+    same: list[str | Path] = ["--steps", "2", "--frames", "3", "--size", "64"]
+    err = dvid("tune", bikes, "a man", *same, "--model", "tiny", "-n").err
+    assert f"{TAKEN}another model:" in err
+
+
+def test_a_batch_says_which_runs_it_tunes_otherwise(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    tuning = f'"tune": {{"model": "{base}", "steps": 1, "frames": 3, "size": "64"}}'
+    jobs = tuned / "jobs.jsonl"
+    jobs.write_text(f'{{"clip": "{bikes}", "caption": "two men", {tuning}}}\n')
+    err = dvid("batch", jobs).err
+    assert "`a man` and `--steps 2`: this tuning takes its place" in err
+    assert '`"run": "NAME"` keeps both' in err
+
+
+def test_one_frame_is_tuned_on_with_a_warning_that_names_the_least_for_motion(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    one: list[str | Path] = [
+        "--steps",
+        "1",
+        "--frames",
+        "1",
+        "--size",
+        "64",
+        "--run",
+        "still",
+        "--model",
+        base,
+    ]
+    said = dvid("tune", bikes, "a man", *one)
+    assert "warning: one frame has no motion to learn" in said.err
+    assert "`--frames 2` or more" in said.err
+    assert said.lines == ["still"]
+
+
+def test_two_frames_are_no_reason_for_a_warning(dvid: Dvid, base: Path, bikes: Path) -> None:
+    two: list[str | Path] = ["--steps", "1", "--frames", "2", "--size", "64", "--model", base]
+    assert "warning" not in dvid("tune", bikes, "a man", *two, "-n").err
+
+
+def test_tuning_without_a_caption_is_told_the_whole_command(dvid: Dvid, bikes: Path) -> None:
+    err = dvid("tune", "my clip.mp4", code=2).err
+    assert "hint: `dvid tune 'my clip.mp4' \"what the clip shows\"`" in err
+
+
+def test_no_run_is_said_on_stderr_and_nothing_on_stdout(dvid: Dvid) -> None:
+    said = dvid("runs")
+    assert said.out == ""
+    assert said.err == "there is no run yet; `dvid tune CLIP CAPTION` makes one\n"
+    assert dvid("runs", "--json").out == ""
+    assert dvid("runs", "-q").err == ""
+
+
+@pytest.mark.parametrize("command", [["eval"], ["report", "--eval"]])
+def test_where_the_judge_is_not_at_hand_the_built_in_one_is_named_and_not_taken(
+    dvid: Dvid, tuned: Path, command: list[str]
+) -> None:
+    said = dvid(*command, "--offline", code=4)
+    assert said.out == ""
+    assert "`--clip-model tiny`" in said.err.splitlines()[-1]
+
+
+def test_an_unknown_judge_of_preference_is_not_answered_with_another(
+    dvid: Dvid, tuned: Path
+) -> None:
+    err = dvid("eval", "--metrics", "preference", "--offline", code=4).err
+    assert "`--pick-model PATH`" in err
+    assert "tiny" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[wood", "a style is [NAME]"),
+        ('wood = "x"', "write [wood]"),
+        ('[wood]\npromt = "x"', "a style is [NAME]"),
+        ("[wood]\nprompt = 3", 'prompt = "…"'),
+        ('[wood]\nnegative = "x"', 'prompt = "…" under [wood]'),
+        (b"[wood]\nprompt = '\xff'", "UTF-8"),
+    ],
+)
+def test_a_broken_styles_file_is_told_how_it_is_written(
+    dvid: Dvid, home: Path, text: str | bytes, hint: str
+) -> None:
+    path = home / "config" / "dvid" / "styles.toml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    lines = dvid("styles", code=3).err.splitlines()
+    assert str(path) in lines[0]
+    assert lines[1].startswith("hint: ")
+    assert hint in lines[1]
+
+
+@pytest.mark.parametrize("command", ["styles", "sample"])
+def test_help_says_that_there_are_styles_of_ones_own(dvid: Dvid, command: str) -> None:
+    shown = " ".join(dvid(command, "--help").out.split())
+    assert "--path" in shown if command == "styles" else "`dvid styles`, yours too" in shown
+
+
+def test_the_help_of_tune_calls_what_the_clip_shows_a_caption(dvid: Dvid) -> None:
+    shown = dvid("tune", "--help").out
+    assert "CAPTION" in shown
+    assert "PROMPT" not in shown
+
+
+def test_file_names_of_one_command_differ_in_the_words_that_prompts_differ_in() -> None:
+    prompts = ["a red ball rolls past a blue cube", "a red ball rolls past a green cube"]
+    labels = [
+        slug(wish.label)
+        for wish in gather(prompts, None, styles=["animation"], negative="", seeds=[0])
+    ]
+    assert labels == [
+        "a-red-ball-rolls-past-a-blue-cube-animation",
+        "a-red-ball-rolls-past-a-green-cube-animation",
+    ]
+
+
+@pytest.mark.parametrize("differing", ["first", "last"])
+def test_long_prompts_are_told_apart_by_their_first_and_their_last_words(differing: str) -> None:
+    middle = "with her cubs on the wide and white and windy ice of the far and frozen north"
+    pair = [
+        f"a {a} bear {middle} in a {b}"
+        for a, b in (
+            [("polar", "storm"), ("brown", "storm")]
+            if differing == "first"
+            else [("polar", "storm"), ("polar", "calm")]
+        )
+    ]
+    names = [slug(words) for words in pair]
+    assert names[0] != names[1]
+    assert all(len(name) <= LONGEST for name in names)
+    assert all(
+        set(name.split("-")) <= set(words.split()) for name, words in zip(names, pair, strict=True)
+    )
+
+
+def test_a_prompt_is_named_the_same_whatever_else_is_asked_for() -> None:
+    alone, beside = (
+        gather(prompts, None, styles=[], negative="", seeds=[0])[0].label
+        for prompts in (["a red fox"], ["a red fox", "a red fox cub"])
+    )
+    assert slug(alone) == slug(beside)
+
+
+def test_the_configuration_that_the_first_edit_shows_is_one(dvid: Dvid) -> None:
+    (page,) = [page for page in pages() if page.name == "first-edit.md"]
+    (shown,) = [block.text for block in blocks(page) if block.language == "toml"]
+    assert tomllib.loads(shown) == {"model": "tiny", "lr": 1e-4, "guidance": 4}
+    Path("dvid.toml").write_text(shown)
+    rows = [line.split("\t") for line in dvid("config", "show").lines]
+    assert ["tune", "lr", "0.0001"] in [row[:3] for row in rows]
+    assert ["sample", "guidance", "4"] in [row[:3] for row in rows]
+
+
+def test_a_prompt_without_its_option_is_told_of_it(dvid: Dvid, tuned: Path) -> None:
+    err = dvid("sample", "two dancing men", code=2).err
+    assert "hint: `dvid sample --prompt 'two dancing men'`" in err
