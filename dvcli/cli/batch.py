@@ -19,7 +19,7 @@ from dvcli.cli.record import makes_way, remember
 from dvcli.cli.sample import tell_of_inversions
 from dvcli.cli.session import Session, verb
 from dvcli.errors import BatchError, DvidError, UsageError
-from dvcli.recipes import Sample, Tune, within
+from dvcli.recipes import Invert, Sample, Tune, within
 from dvcli.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -291,12 +291,13 @@ class _Ledger:
 
     def _remember(self, lot: Lot) -> None:
         session = self._session
-        self._fetch(lot.tuned)
-        if not lot.known:
-            lot.run = remember(session, lot.tuned, lot.run)
-        for inverted in lot.lasting:
-            self._fetch(inverted)
-            lot.run = remember(session, inverted, lot.run)
+        made: list[Tune | Invert] = [lot.tuned, *lot.lasting]
+        for recipe in made:
+            self._fetch(recipe)
+            if recipe is lot.tuned and lot.known:
+                continue
+            key = session.realise_input(recipe).key
+            lot.run = remember(session, recipe, lot.run, key=key)
 
     def _result(self, lot: Lot, item: Item, done: "Done") -> None:
         if done.error is not None:

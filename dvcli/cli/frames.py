@@ -116,11 +116,11 @@ def _finish(session: Session, recipe: Extract | Depth, run: "Run", to: Delivery)
     if session.dry_run:
         session.show_plan(recipe)
         return
-    session.realise(recipe)
+    key = session.realise(recipe).key
     if not session.no_cache:
-        run = remember(session, recipe, run)
+        run = remember(session, recipe, run, key=key)
     if not written:
-        session.result(run.name, run=run.name, key=run.keys[recipe.stage])
+        session.result(run.name, run=run.name, key=key)
         return
     path, key = deliver(session, recipe, to, run=run, words=recipe.stage)
     session.result(str(path), path=str(path), run=run.name, key=key)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcli.cli.session import Session, here
-from dvcli.errors import MissingError, StorageError, UsageError
+from dvcli.errors import MissingError, UsageError
 from dvcli.recipes import Depth, DType, Extract, Invert, Recipe, Tune
 
 if TYPE_CHECKING:
@@ -19,23 +19,20 @@ NOUNS = {"extract": "extraction", "tune": "tuning", "invert": "inversion"}
 ORDER = ("extract", "depth", "tune", "invert")
 
 
-def remember(session: Session, recipe: Extract | Depth | Tune | Invert, run: "Run") -> "Run":
+def remember(
+    session: Session, recipe: Extract | Depth | Tune | Invert, run: "Run", *, key: str
+) -> "Run":
     """The run as saved, with this recipe and all it hangs on; later stages stay that still fit.
 
-    An inversion of a tuning that another command has replaced meanwhile changes nothing. Raises
-    `StorageError` where what was stored cannot be read back.
+    An inversion of a tuning that another command has replaced meanwhile changes nothing.
+    `key` is that of the recipe's artifact, which need not be in the store.
     """
     from dvcli.stages import plan
 
     steps = {step.recipe.stage: step for step in plan(recipe, session.store)}
     made = {stage: step.recipe for stage, step in steps.items()}
     keys = {stage: step.key for stage, step in steps.items() if step.key is not None}
-    if recipe.stage not in keys and not session.store.failures:
-        raise StorageError(
-            f"the {NOUNS.get(recipe.stage, recipe.stage)} cannot be read back from the cache"
-            f" `{session.store.root}`",
-            hint="the same command again finds it there or makes it anew",
-        )
+    keys[recipe.stage] = key
 
     def change(stored: "Run") -> "Run":
         if isinstance(recipe, Invert) and stored.recipes.get("tune", recipe.tuned) != recipe.tuned:

@@ -168,8 +168,8 @@ def sample(
     session.warn_of_overflow(inverted.tuned.base.tokenizer, recipes)
     used = own_inversion(recipes, inverted)
     if used is not None and kept.recipes.get("invert") != used:
-        session.realise_input(used)
-        kept = remember(session, used, kept)
+        key = session.realise_input(used).key
+        kept = remember(session, used, kept, key=key)
     tell_of_inversions(session, recipes, [inverted])
     hand_over_all(session, recipes, wishes, to, run=kept)
 

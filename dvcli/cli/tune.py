@@ -115,9 +115,9 @@ def tune(
         session.show_plan(recipe)
         return
     session.warn_of_overflow(recipe.base.tokenizer, [recipe])
-    session.realise(recipe)
-    made = remember(session, recipe, place)
-    session.result(made.name, run=made.name, key=made.keys["tune"])
+    key = session.realise(recipe).key
+    made = remember(session, recipe, place, key=key)
+    session.result(made.name, run=made.name, key=key)
 
 
 def _say_first(session: Session, recipe: Tune, run: "Run", *, again: bool) -> None:
@@ -247,7 +247,7 @@ def invert(
         session.show_plan(recipe)
         return
     artifact = session.realise(recipe)
-    made = remember(session, recipe, kept)
+    made = remember(session, recipe, kept, key=artifact.key)
     psnr = float(artifact.info["psnr"])
     session.note(f"invert: the clip comes back at {psnr:.1f} dB PSNR")
-    session.result(made.name, run=made.name, key=made.keys["invert"], psnr=psnr)
+    session.result(made.name, run=made.name, key=artifact.key, psnr=psnr)
