@@ -15,7 +15,9 @@ from dvcli.bundled.train import coding, denoising, family, judging, matching, re
 from dvcli.bundled.train.loop import Plan, Trainer, average_of, rate, spent
 from dvcli.bundled.train.patches import Patches
 from dvcli.bundled.train.pool import Pool, conditions, fill, rendered
+from dvcli.bundled.world.clips import passing
 from dvcli.bundled.world.layout import draw
+from dvcli.bundled.world.render import render
 from dvcli.bundled.world.words import Scene, Thing, vocabulary
 
 PLAN = Plan(steps=8, batch=2, lr=1e-2, cool=2, warm=2, save_every=2)
@@ -181,6 +183,21 @@ def test_captions_come_with_their_nouns_marked() -> None:
     assert ids.shape == (24, family.TOKENS)
     assert meanings.shape == (24, 9)
     assert ((nouns[..., 0] >= 0).sum(dim=1) >= 1).all()
+
+
+def test_every_other_scene_of_a_moving_pool_is_a_moment_of_a_clip() -> None:
+    made = rendered(range(7, 11), "moving")
+    assert torch.equal(made.pictures.image[1::2], rendered([8, 10], "binding").pictures.image)
+    scenes, layout = passing([7, 9])
+    assert scenes == made.scenes[::2]
+    assert torch.equal(made.pictures.image[::2], render(layout).image)
+
+
+def test_a_pool_of_moving_scenes_tells_what_each_shows(tmp_path: Path) -> None:
+    list(fill(tmp_path, 7, 4, "moving", 1))
+    assert [Pool(tmp_path).scene(row) for row in range(4)] == rendered(
+        range(7, 11), "moving"
+    ).scenes
 
 
 def test_a_pool_on_disk_is_what_was_rendered(tmp_path: Path) -> None:

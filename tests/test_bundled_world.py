@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvcli.bundled.world.clips import clip
+from dvcli.bundled.world.clips import clip, course, passing
 from dvcli.bundled.world.layout import (
     EVERYDAY,
     FOCUS,
@@ -168,6 +168,17 @@ def test_changing_one_colour_leaves_the_other_things_pixels_alone() -> None:
     assert torch.equal(a.owner, b.owner)
     cube = a.owner[0] == 2
     assert (a.image[0][:, cube].float() - b.image[0][:, cube].float()).abs().mean() < 6
+
+
+def test_a_moment_of_passing_lies_on_the_way_of_its_clip() -> None:
+    seeds = range(40, 60)
+    scenes, moments = passing(seeds)
+    for row, seed in enumerate(seeds):
+        scene, way = course(seed, 2001)
+        off = (way.x - moments.x[row]).abs().amax(dim=1)
+        assert scene == scenes[row]
+        assert off.min() < 0.05
+        assert 500 <= int(off.argmin()) <= 1500
 
 
 @given(seed=st.integers(0, 2**40))

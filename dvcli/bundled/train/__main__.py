@@ -26,6 +26,7 @@ import torch
 
 from dvcli.bundled.train import finishing, phases
 from dvcli.bundled.train.loop import Plan
+from dvcli.bundled.train.pool import MIXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of `pool`")
     parser.add_argument("--count", type=int, default=48_000, help="of scenes")
-    parser.add_argument("--mix", choices=("binding", "everyday"), default="binding")
+    parser.add_argument("--mix", choices=tuple(MIXES), default="moving")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--lr", type=float)

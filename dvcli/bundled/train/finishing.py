@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from transformers import DPTForDepthEstimation
+
 from dvcli.bundled.train import card as cards
 from dvcli.bundled.train import (
     coding,
@@ -17,6 +19,7 @@ from dvcli.bundled.train import (
 from dvcli.bundled.train.kept import decoder, loaded, probe_of, text_of, vae_of, words_of
 from dvcli.bundled.train.loop import average_of, spent
 from dvcli.bundled.train.phases import TRAINED
+from dvcli.bundled.train.pool import Rendered
 from dvcli.bundled.world.words import STYLES
 
 
@@ -48,12 +51,12 @@ def evaluate(work: Path, count: int, device: str) -> None:
         model.to(device)
         figures[f"{name} probe"] = probe.figures(denoiser, told, noise)
         if channels == 5:
-            guess = estimating.estimated(estimator, two.pictures.image.float() / 127.5 - 1)
-            seen_two = two._replace(pictures=two.pictures._replace(depth=guess))
+            passing = measuring.held_out_scenes(count, "passing")
             for kind, given in (
                 ("any", any_scene),
                 ("two things", two),
-                ("two things, estimated depth", seen_two),
+                ("two things, estimated depth", _guessed(estimator, two)),
+                ("two things passing, estimated depth", _guessed(estimator, passing)),
             ):
                 figures[f"{name} following, {kind}"], _ = measuring.following(
                     denoiser, told, words, family.scheduler(), decoder(model), judge_model, given
@@ -70,6 +73,12 @@ def evaluate(work: Path, count: int, device: str) -> None:
     }
     (work / "metrics.json").write_text(json.dumps(rounded, indent=2) + "\n")
     print(json.dumps(rounded, indent=2))  # noqa: T201
+
+
+def _guessed(estimator: DPTForDepthEstimation, given: Rendered) -> Rendered:
+    """The scenes with the depth that the estimator sees in them."""
+    depth = estimating.estimated(estimator, given.pictures.image.float() / 127.5 - 1)
+    return given._replace(pictures=given.pictures._replace(depth=depth))
 
 
 def export(work: Path, place: Path) -> None:

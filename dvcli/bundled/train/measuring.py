@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from dvcli.bundled.train.family import encode
 from dvcli.bundled.train.judging import Verdict, cases, verdicts
 from dvcli.bundled.train.pool import MIXES, Rendered, conditions
+from dvcli.bundled.world.clips import passing
 from dvcli.bundled.world.layout import draw, held_out, lay
 from dvcli.bundled.world.render import render
 from dvcli.bundled.world.words import caption
@@ -25,7 +26,12 @@ Decode = Callable[[Float[Tensor, "n 4 a b"]], Float[Tensor, "n 3 h w"]]
 
 
 def held_out_scenes(count: int, kind: str, start: int = 0) -> Rendered:
-    """The first held-out scenes of a kind: "any", "two" (one before the other), "beside"."""
+    """The first held-out scenes of a kind.
+
+    "any"; "two", one before the other; "beside"; "passing", two of a clip as they pass each other.
+    """
+    if kind == "passing":
+        return _passing(count, start)
     seeds, scenes = [], []
     for seed in held_out(50 * count, start):
         scene = draw(seed, MIXES["everyday"])
@@ -37,6 +43,14 @@ def held_out_scenes(count: int, kind: str, start: int = 0) -> Rendered:
             break
     layout = lay(scenes, seeds)
     return Rendered(scenes, layout, render(layout))
+
+
+def _passing(count: int, start: int) -> Rendered:
+    scenes, layout = passing(held_out(10 * count, start))
+    rows = [i for i, scene in enumerate(scenes) if scene.relation == "front"]
+    rows = [i for i in rows if len(scenes[i].things) == 2][:count]
+    layout = layout[torch.tensor(rows)]
+    return Rendered([scenes[i] for i in rows], layout, render(layout))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ it is drawn again from its seed.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,13 +17,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dvcli.bundled.world.layout import BINDING, EVERYDAY, Layout, draw, lay
+from dvcli.bundled.world.clips import MIX, passing
+from dvcli.bundled.world.layout import BINDING, EVERYDAY, Layout, draw, lay, together
 from dvcli.bundled.world.render import Pictures, render
 from dvcli.bundled.world.words import Scene
 
 LATENT = 16
 BLOCK = 1000
-MIXES = {"everyday": EVERYDAY, "binding": BINDING}
+# What is drawn; of "moving", every other scene is a moment of a clip as things pass each other.
+MIXES = {"everyday": EVERYDAY, "binding": BINDING, "moving": BINDING}
 
 
 class Rendered(NamedTuple):
@@ -32,11 +34,31 @@ class Rendered(NamedTuple):
     pictures: Pictures
 
 
-def rendered(seeds: range, mix: str = "everyday") -> Rendered:
+def rendered(seeds: Sequence[int], mix: str = "everyday") -> Rendered:
     """Scenes, layouts and pictures of seeds, at once."""
+    if mix == "moving":
+        return _moving(seeds)
     scenes = [draw(seed, MIXES[mix]) for seed in seeds]
     layout = lay(scenes, seeds)
     return Rendered(scenes, layout, render(layout))
+
+
+def _moving(seeds: Sequence[int]) -> Rendered:
+    still = [seed for seed in seeds if not seed % 2]
+    moved = [seed for seed in seeds if seed % 2]
+    parts: list[Layout] = []
+    scenes: dict[int, Scene] = {}
+    if still:
+        drawn = [draw(seed, BINDING) for seed in still]
+        parts.append(lay(drawn, still))
+        scenes |= dict(zip(still, drawn, strict=True))
+    if moved:
+        drawn, layout = passing(moved)
+        parts.append(layout)
+        scenes |= dict(zip(moved, drawn, strict=True))
+    where = {seed: row for row, seed in enumerate((*still, *moved))}
+    layout = together(parts)[torch.tensor([where[seed] for seed in seeds])]
+    return Rendered([scenes[seed] for seed in seeds], layout, render(layout))
 
 
 def conditions(depth: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 16 16"]:
@@ -73,7 +95,8 @@ class Pool:
         return interpolate((owner > 0).float()[:, None], size=(LATENT, LATENT), mode="area")
 
     def scene(self, row: int) -> Scene:
-        return draw(self.first + row, MIXES[self.mix])
+        seed = self.first + row
+        return draw(seed, MIX if self.mix == "moving" and seed % 2 else MIXES[self.mix])
 
     def seed(self, row: int) -> int:
         return int(self.first + row)

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from dvcli.bundled.world.layout import SIDE, SLOTS, Layout, draw, lay
+from dvcli.bundled.world.layout import SIDE, SLOTS, Layout, draw, lay, together
 from dvcli.bundled.world.render import render
 from dvcli.bundled.world.words import Scene, caption
+
+MIX = (0, 1, 0, 0.3, 0.4)  # of arrangements, see `draw`: what has something to pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +49,36 @@ def clip(seed: int, frames: int = 16, scene: Scene | None = None) -> Clip:
 
 def course(seed: int, frames: int = 16, scene: Scene | None = None) -> tuple[Scene, Layout]:
     """What the clip of a seed shows, and where everything is in each of its frames."""
-    drawn = draw(seed, (0, 1, 0, 0.3, 0.4))
+    drawn = draw(seed, MIX)
     shown = drawn if scene is None else scene
     shown = replace(shown, place=shown.place or drawn.place, style=shown.style or drawn.style)
     still = lay([shown], [seed])
-    return shown, _moved(still, _paths(np.random.default_rng((seed, 5)), still, frames))
+    return shown, _at(still, seed, torch.linspace(0, 1, frames)[:, None])
+
+
+def passing(seeds: Sequence[int]) -> tuple[list[Scene], Layout]:
+    """Each seed's clip at one moment of its middle, when things pass in front of each other."""
+    scenes = [draw(seed, MIX) for seed in seeds]
+    times = [np.random.default_rng((seed, 6)).uniform(0.25, 0.75) for seed in seeds]
+    moments = [
+        _at(lay([scene], [seed]), seed, torch.tensor([[time]], dtype=torch.float32))
+        for scene, seed, time in zip(scenes, seeds, times, strict=True)
+    ]
+    return scenes, together(moments)
+
+
+def _at(still: Layout, seed: int, time: Float[Tensor, "f 1"]) -> Layout:
+    """The layouts at these times of the clip, 0 to 1."""
+    return _moved(still, _paths(np.random.default_rng((seed, 5)), still, time))
 
 
 def _paths(
-    rng: np.random.Generator, still: Layout, frames: int
+    rng: np.random.Generator, still: Layout, time: Float[Tensor, "f 1"]
 ) -> tuple[Float[Tensor, "f 3"], Float[Tensor, "f 3"]]:
     """`x` and the factor on `z` of every slot over time; neighbours travel in opposite directions.
 
     The young of a family follow their parent instead, at its pace.
     """
-    time = torch.linspace(0, 1, frames)[:, None]
     ease = 0.5 - 0.5 * torch.cos(torch.pi * time)
     count = int(still.count[0])
     middle = SIDE / 2

@@ -71,6 +71,12 @@ class Layout:
         return replace(self, style=torch.full_like(self.style, STYLES.index(style)))
 
 
+def together(layouts: Sequence[Layout]) -> Layout:
+    """All scenes of the layouts in one, in their order."""
+    names = [f.name for f in fields(Layout)]
+    return Layout(**{name: torch.cat([getattr(one, name) for one in layouts]) for name in names})
+
+
 def held_out(count: int, start: int = 0) -> range:
     """Seeds reserved for evaluation."""
     return range(HELD_OUT + start, HELD_OUT + start + count)
