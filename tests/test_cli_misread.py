@@ -201,3 +201,16 @@ def test_a_line_that_is_no_json_is_told_where_and_how_it_is_written(dvid: Dvid, 
     lines = dvid("batch", "jobs.jsonl", code=3).err.splitlines()
     assert "line 1 of `jobs.jsonl`: it is no JSON from character" in lines[0]
     assert "double quotes" in lines[1]
+
+
+def test_a_very_long_value_is_told_by_its_beginning_and_its_end(dvid: Dvid, tuned: Path) -> None:
+    err = dvid("sample", "-p", "a", "--style", "x" * 5000 + "y", code=2).err
+    line = next(line for line in err.splitlines() if line.startswith("error: "))
+    assert 500 < len(line) < 600
+    assert "…" in line
+    assert "xy`" in line
+
+
+def test_what_a_hint_says_to_type_is_whole(dvid: Dvid, tuned: Path) -> None:
+    words = "a fox " * 300
+    assert f"--prompt '{words}'" in dvid("sample", words, code=2).err

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from dvcli.cli.misread import misread
-from dvcli.cli.quoting import printable
+from dvcli.cli.quoting import in_short, printable
 from dvcli.errors import (
     MEMORY_LEVERS,
     DvidError,
@@ -28,7 +28,7 @@ def say_error(error: DvidError, command: str = "dvid") -> int:
     hint = error.hint
     if hint is None and isinstance(error, UsageError):
         hint = f"`{command} --help` says what each option takes"
-    for mark, text in (("error", error.message), ("hint", hint)):
+    for mark, text in (("error", in_short(error.message)), ("hint", hint)):
         if text:
             print(f"{mark}: {printable(text)}", file=sys.stderr)  # noqa: T201
     return error.exit_code

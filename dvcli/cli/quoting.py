@@ -27,6 +27,12 @@ def printable(text: str) -> str:
     )
 
 
+def in_short(text: str, most: int = 500) -> str:
+    """The text, with the middle left out of each value between backticks that is very long."""
+    half = most // 2 - 1
+    return re.sub(f"`([^`]{{{most + 1},}})`", lambda m: f"`{m[1][:half]}…{m[1][-half:]}`", text)
+
+
 def pretty_json(value: object) -> str:
     """Indented JSON with `\\u001b` and the like in the place of what acts."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
