@@ -4,6 +4,7 @@ An error of this file is shown as two lines: the message, and `hint:` with the c
 Anything else that is raised is a bug and keeps its traceback.
 """
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 MEMORY_LEVERS = (
@@ -72,3 +73,14 @@ class Interrupted(DvidError):
         super().__init__(message, hint=hint)
         self.signal = signal
         self.exit_code = 128 + signal  # type: ignore[misc]  # the one code known only at run time
+
+
+def meant(written: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> str:
+    """`, did you mean …?` with those most like what is written, nearest first; empty for none."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(written, list(known), n=most, cutoff=cutoff)
+    if not near:
+        return ""
+    *others, last = [f"`{name}`" for name in near]
+    return f", did you mean {', '.join(others) + ' or ' if others else ''}{last}?"

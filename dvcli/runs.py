@@ -3,7 +3,6 @@
 One JSON file a run under `<state>/runs/`, so that the cache can lose bytes but never a recipe.
 """
 
-import difflib
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dvcli.errors import DvidError, InputError, MissingError, StorageError, UsageError
+from dvcli.errors import DvidError, InputError, MissingError, StorageError, UsageError, meant
 from dvcli.recipe_json import Unfit, read, to_json
 from dvcli.recipes import CogVideoX, Recipe, Sample
 from dvcli.store import disk, locks, places
@@ -354,8 +353,8 @@ class Runs:
     def _unknown(self, name: str) -> MissingError:
         said, hint = f"no run named `{name}`", "`dvid runs` lists them"
         there = os.path.exists(name)  # noqa: PTH110  # no error for any name
-        if near := difflib.get_close_matches(name, self.names(), n=1):
-            said += f", did you mean `{near[0]}`?"
+        if near := meant(name, self.names()):
+            said += near
         elif there:
             hint += f"; `dvid tune {_quoted(name)} CAPTION` makes one of a clip"
         elif Path(name).suffix:

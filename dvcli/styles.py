@@ -1,13 +1,12 @@
 """Styles: named words appended to a prompt, those that ship and the user's own in one TOML file."""
 
-import difflib
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvcli.errors import InputError, UsageError
+from dvcli.errors import InputError, UsageError, meant
 
 FIELDS = ("prompt", "negative")
 WRITTEN = 'a style is [NAME] and under it prompt = "…", and if need be negative = "…"'
@@ -58,9 +57,8 @@ def find_style(name: str) -> Style:
     styles = load_styles()
     if name in styles:
         return styles[name]
-    near = difflib.get_close_matches(name, styles, n=1)
     raise UsageError(
-        f"no style named `{name}`" + (f", did you mean `{near[0]}`?" if near else ""),
+        f"no style named `{name}`" + meant(name, styles),
         hint=f"`dvid styles` lists them; your own go into `{styles_path()}`",
     )
 

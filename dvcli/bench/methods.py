@@ -1,6 +1,5 @@
 """What is compared: each method is a name and the recipe fields in which it leaves the defaults."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from dvcli import fast, recipe_json
-from dvcli.errors import InputError, UsageError
+from dvcli.errors import InputError, UsageError, meant
 from dvcli.recipes import Controls, Invert, Sample, Scalar, Tune
 
 REFERENCE = "ours"
@@ -144,9 +143,7 @@ def _check(changes: object, allowed: Mapping[str, Any], where: str) -> None:
 
 
 def _unknown(key: str, known: set[str], where: str) -> InputError:
-    near = difflib.get_close_matches(key, known, n=1)
-    guess = f", did you mean `{near[0]}`?" if near else ""
-    return InputError(f"{where} has the unknown entry `{key}`{guess}")
+    return InputError(f"{where} has the unknown entry `{key}`" + meant(key, known))
 
 
 def chosen(names: list[str], known: Mapping[str, Method]) -> list[Method]:
@@ -159,10 +156,8 @@ def chosen(names: list[str], known: Mapping[str, Method]) -> list[Method]:
         elif name in groups or name == "all":
             found |= {m.name: m for m in known.values() if name in (m.group, "all")}
         else:
-            near = difflib.get_close_matches(name, [*known, *groups, "all"], n=1)
-            guess = f", did you mean `{near[0]}`?" if near else ""
             raise UsageError(
-                f"no method or group named `{name}`{guess}",
+                f"no method or group named `{name}`" + meant(name, [*known, *groups, "all"]),
                 hint=f"groups: {', '.join(sorted(groups))}, all",
             )
     return list(found.values())

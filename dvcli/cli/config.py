@@ -4,7 +4,6 @@ In a file an option is a key, at the top for every verb that has it or in a tabl
 verb (`steps = 200` under `[tune]`). In the environment it is `DVID_STEPS` or `DVID_TUNE_STEPS`.
 """
 
-import difflib
 import os
 import re
 import tomllib
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import typer
 
 from dvcli.cli.plain import Reader
-from dvcli.errors import UsageError
+from dvcli.errors import UsageError, meant
 
 
 class Option(NamedTuple):
@@ -218,10 +217,8 @@ def _from_environment(env: Mapping[str, str], verbs: Verbs) -> Settings:
                     _put(found, verb, target, value, f"`{variable}`")
     for variable in env:
         if variable.startswith("DVID_") and variable not in known:
-            near = difflib.get_close_matches(variable, known, n=1)
             raise UsageError(
-                f"`{variable}` in the environment is no setting"
-                + (f", did you mean `{near[0]}`?" if near else ""),
+                f"`{variable}` in the environment is no setting" + meant(variable, known),
                 hint=f"`unset {variable}` takes it away",
             )
     return found
@@ -253,8 +250,7 @@ def _put(found: Settings, verb: str, option: Option, value: object, place: str) 
 
 def _unknown(key: str, place: str, known: set[str]) -> UsageError:
     last = key.rpartition(".")[2]
-    near = difflib.get_close_matches(last.replace("_", "-"), known, n=1)
     return UsageError(
-        f"`{key}` in {place} is no option" + (f", did you mean `{near[0]}`?" if near else ""),
+        f"`{key}` in {place} is no option" + meant(last.replace("_", "-"), known),
         hint="the options are those of the verbs' `--help`",
     )

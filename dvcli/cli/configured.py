@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvcli.cli.misread import meant
+from dvcli.cli.misread import slip
 from dvcli.cli.quoting import printable
 from dvcli.cli.session import Console, here, verb
 from dvcli.errors import UsageError
@@ -52,7 +52,8 @@ def show(
     chosen = [name for name in options if not asked or f"{name} ".startswith(f"{asked} ")]
     if not chosen:
         raise UsageError(
-            f"there is no verb `{asked}`" + meant(asked, options), hint="`dvid --help` lists them"
+            f"there is no verb `{asked}`" + slip(asked, options),
+            hint="`dvid --help` lists them",
         )
     for name in chosen:
         defaults = {param.name: param.default for param in _params(command, name.split())}

@@ -24,7 +24,7 @@ from dvcli.cli.prompts import wishes_of as multiply
 from dvcli.cli.session import here
 from dvcli.cli.switches import LONGEST, NAMES, Switches, read_object, read_switches
 from dvcli.cli.verbs import VERBS, command_line
-from dvcli.errors import DvidError, InputError, UsageError
+from dvcli.errors import DvidError, InputError, UsageError, meant
 from dvcli.recipes import Base, Depth, DType, Extract, Invert, Normalise, TemporalTarget, Tune
 
 FIELDS = ("clip", "caption", "run", "id", "tune", "invert", "sample", "prompts", "prompts_file")
@@ -267,10 +267,8 @@ def _options(
     for written, value in table.items():
         name = written.replace("-", "_")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             raise InputError(
-                f"`{verb}` of a job has no option `{written[:40]}`"
-                + (f", did you mean `{near[0]}`?" if near else ""),
+                f"`{verb}` of a job has no option `{written[:40]}`" + meant(name, known),
                 hint=f"`dvid {verb} --help` says what each takes",
             )
         option = f"--{name.replace('_', '-')}"

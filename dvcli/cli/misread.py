@@ -4,16 +4,17 @@ Typer raises one class for each way to be wrong; they are told apart by name, as
 itself.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import typer
 
-from dvcli.errors import UsageError
+from dvcli.errors import UsageError, meant
 
-LIKELY = 0.75  # of `difflib`: a slip of the hand, not another word
+# Only what a slip of the hand makes of a word, not any other word.
+slip = partial(meant, most=3, cutoff=0.75)
 
 
 def misread(error: typer.TyperException, command: str, argv: Sequence[str] = ()) -> UsageError:
@@ -38,18 +39,9 @@ def misread(error: typer.TyperException, command: str, argv: Sequence[str] = ())
         return UsageError(said, hint=quotes if takes else hint)
     if unknown := re.match(r"No such command '(.*?)'", str(error)):
         known = getattr(getattr(context, "command", None), "commands", {})
-        said = f"`{command}` has no command `{unknown[1]}`" + meant(unknown[1], known)
+        said = f"`{command}` has no command `{unknown[1]}`" + slip(unknown[1], known)
         return UsageError(said, hint=hint)
     return UsageError(_plain(error), hint=hint)
-
-
-def meant(written: str, known: Iterable[str]) -> str:
-    """`, did you mean …?` with those that are like what is written, the nearest first."""
-    near = difflib.get_close_matches(written, list(known), n=3, cutoff=LIKELY)
-    if not near:
-        return ""
-    *others, last = [f"`{name}`" for name in near]
-    return f", did you mean {', '.join(others) + ' or ' if others else ''}{last}?"
 
 
 def _no_option(written: str, context: Any, command: str, argv: Sequence[str]) -> UsageError:
@@ -64,7 +56,8 @@ def _no_option(written: str, context: Any, command: str, argv: Sequence[str]) ->
     whole = next((word for word in argv if re.match(rf"{re.escape(written)}\w", word)), written)
     own = [] if context is None else context.command.get_params(context)
     known = [name for param in own for name in (*param.opts, *param.secondary_opts)]
-    near = meant(f"--{whole.lstrip('-')}", (name for name in known if name.startswith("--")))
+    long = [name for name in known if name.startswith("--")]
+    near = slip(f"--{whole.lstrip('-')}", long)
     return UsageError(
         f"`{command}` has no option `{whole}`{near}",
         hint=f"`{command} --help` lists what it takes",

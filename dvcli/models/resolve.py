@@ -5,13 +5,12 @@ Nothing here ever puts another model in the place of the one asked for, except t
 Stable Diffusion 2 depth that stand in for the deleted original, and those say so.
 """
 
-import difflib
 import errno
 import logging
 import re
 from pathlib import Path
 
-from dvcli.errors import DvidError, InputError, MissingError, StorageError, UsageError
+from dvcli.errors import DvidError, InputError, MissingError, StorageError, UsageError, meant
 from dvcli.models.layout import Kind, needed, require, require_pipeline
 
 DEFAULT = "sd2-community/stable-diffusion-2-depth@6cb92dd9430a7f6da8d9e99d7b60acdebcc348b7"
@@ -64,9 +63,8 @@ def resolve(reference: str, *, offline: bool = False, kind: Kind = "base") -> Pa
 
 def _no_such(reference: str) -> str:
     """That there is none, and the short name that was meant, where it looks like one."""
-    near = difflib.get_close_matches(reference, [*BUILT_IN, *ALIASES], n=1)
-    if near:
-        return f"there is no model or folder `{reference}`, did you mean `{near[0]}`?"
+    if near := meant(reference, [*BUILT_IN, *ALIASES]):
+        return f"there is no model or folder `{reference}`{near}"
     return f"there is no folder `{reference}`"
 
 

@@ -1,13 +1,12 @@
 """Where each clip of a grid goes: rows and columns by the facts in which the clips differ."""
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from itertools import islice
 from math import ceil, sqrt
 from typing import TypeAlias
 
-from dvcli.errors import UsageError
+from dvcli.errors import UsageError, meant
 from dvcli.report.facts import ALWAYS, NO_STYLE, values, varying
 from dvcli.report.footage import Footage
 from dvcli.report.grid import Band, Frames
@@ -115,10 +114,8 @@ def _separating(every: Sequence[Mapping[str, str]], asked: Sequence[str]) -> lis
     vary = varying(every)
     for name in asked:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
             raise UsageError(
-                f"no clip here has the fact `{name}`"
-                + (f", did you mean `{near[0]}`?" if near else ""),
+                f"no clip here has the fact `{name}`" + meant(name, known),
                 hint="they differ in " + (", ".join(vary) or "nothing"),
             )
     chosen = list(dict.fromkeys(asked))
