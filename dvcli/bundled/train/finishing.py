@@ -61,9 +61,7 @@ def evaluate(work: Path, count: int, device: str) -> None:
                 figures[f"{name} following, {kind}"], _ = measuring.following(
                     denoiser, told, words, family.scheduler(), decoder(model), judge_model, given
                 )
-    logs = {
-        name: log.read_text() for name in TRAINED if (log := work / name / "log.jsonl").exists()
-    }
+    logs = _logs(work)
     figures["samples seen"] = {
         name: json.loads(log.splitlines()[-1])["seen"] for name, log in logs.items()
     }
@@ -73,6 +71,12 @@ def evaluate(work: Path, count: int, device: str) -> None:
     }
     (work / "metrics.json").write_text(json.dumps(rounded, indent=2) + "\n")
     print(json.dumps(rounded, indent=2))  # noqa: T201
+
+
+def _logs(work: Path) -> dict[str, str]:
+    """The log of every phase that has one."""
+    places = {name: work / name / "log.jsonl" for name in TRAINED}
+    return {name: place.read_text() for name, place in places.items() if place.exists()}
 
 
 def _guessed(estimator: DPTForDepthEstimation, given: Rendered) -> Rendered:
@@ -85,11 +89,7 @@ def export(work: Path, place: Path) -> None:
     """Put the trained family, its card, its figures and its training logs in place."""
     words = words_of(work)
     metrics = (work / "metrics.json").read_text()
-    logs = {
-        f"training/{name}.jsonl": (work / name / "log.jsonl").read_text()
-        for name in TRAINED
-        if (work / name / "log.jsonl").exists()
-    }
+    logs = {f"training/{name}.jsonl": log for name, log in _logs(work).items()}
     beside = {"README.md": cards.card(json.loads(metrics)), "metrics.json": metrics, **logs}
     shipping.export_depth_family(
         place / "tiny",
