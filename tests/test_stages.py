@@ -21,7 +21,7 @@ from torch import Tensor
 from dvcli import stages
 from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MissingError, ResourceError
-from dvcli.models import load
+from dvcli.models import latents, load
 from dvcli.recipes import Base, Controls, Depth, DType, Extract, Invert, Recipe, Sample, Tune
 from dvcli.runtime import Runtime
 from dvcli.stages import Work, attention, depth, network, preflight
@@ -290,18 +290,43 @@ def test_one_text_encoder_with_two_tokenizers_is_two(base: Path, tmp_path: Path)
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("limit", "steps", "doing"), [("100kB", "0", "encoding the frames"), ("4MB", "1", "tuning")]
+)
+def test_tuning_that_would_not_fit_is_refused_before_anything_is_encoded(
+    dvid: Dvid,
+    base: Path,
+    bikes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    steps: str,
+    doing: str,
+) -> None:
+    monkeypatch.setattr(latents, "encode", lambda *_: pytest.fail("encoded"))
+    asked = ("x", "--model", base, "--frames", "2", "--size", "64", "--memory-limit", limit)
+    said = dvid("tune", bikes, *asked, "--steps", steps, code=5)
+    assert f"{doing} needs about" in said.err
+
+
+def test_latents_reckoned_are_of_the_shape_of_those_encoded(base: Path) -> None:
+    runtime = Runtime(memory_limit=2**40, locate=lambda _: base / "vae")
+    frames = torch.zeros(3, 48, 80, 3, dtype=torch.uint8)
+    made = latents.encode(load.vae(base / "vae", "fp32", "cpu"), frames, 2)
+    assert preflight.encode(TUNE, (3, 48, 80), runtime).shape == made.shape
+
+
 @pytest.mark.parametrize("stage", ["text", "vae"])
 def test_tuning_keeps_neither_text_encoder_nor_vae_in_memory(
     dvid: Dvid, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     held: list[set[object]] = []
-    real = preflight.recompute
+    real = network.untuned
 
-    def recompute(*arguments: Any) -> preflight.Saving:
+    def untuned(*arguments: Any) -> Any:
         held.append({name[0] for name in arguments[-1].shelf._held})
         return real(*arguments)
 
-    monkeypatch.setattr(preflight, "recompute", recompute)
+    monkeypatch.setattr(network, "untuned", untuned)
     dvid("tune", bikes, "x", "--model", base, "--steps", "1", "--frames", "2", "--size", "64")
     assert len(held) == 1
     assert stage not in held[0]

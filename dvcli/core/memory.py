@@ -19,7 +19,7 @@ from dvcli.core.unet import VideoBlock, delta_parameters, predict
 
 # Numbers that a layer keeps for each that comes in, at most.
 BLOCK, WORDS, RESIDUAL = 64, 4, 12
-Size: TypeAlias = tuple[int, int, int]  # channels, height, width of the latents, depth not counted
+Size: TypeAlias = tuple[int, int, int]  # channels, height, width; of latents without the depth
 
 
 class Watch(TorchDispatchMode):
@@ -76,6 +76,17 @@ class SamplingStep(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, text: Tensor, depth: Tensor | None) -> None:
         predict(self.unet, x, 1, text, depth)
+
+
+class EncodingStep(nn.Module):
+    """One encoding of frames, in the dtype of the weights."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, frames: Tensor) -> None:
+        self.vae.encode(frames.to(next(self.vae.parameters()).dtype)).latent_dist.mode()
 
 
 class DecodingStep(nn.Module):
@@ -150,12 +161,24 @@ def sampling_bytes(
 
 def decoding_bytes(vae: AutoencoderKL, *, frames: int, size: Size, dtype: torch.dtype) -> int:
     """Peak bytes of decoding that many latents at once without gradient, weights included."""
+    return _passing(DecodingStep(vae), (frames, *size), dtype)
+
+
+def encoding_bytes(vae: AutoencoderKL, *, frames: int, size: Size, dtype: torch.dtype) -> int:
+    """Peak bytes of encoding that many frames at once without gradient, weights included.
+
+    `size` is that of the frames: three channels, and their height and width in pixels.
+    """
+    return _passing(EncodingStep(vae), (frames, *size), dtype)
+
+
+def _passing(step: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+    """The highest point of one step on an input of that shape, its weights included."""
     with FakeTensorMode():
-        step = DecodingStep(vae)
         weights = {n: torch.empty(p.shape, dtype=dtype) for n, p in step.named_parameters()}
         watch = Watch(weights.values())
         with watch, torch.no_grad():
-            functional_call(step, weights, torch.empty(frames, *size))
+            functional_call(step, weights, torch.empty(shape))
     return watch.peak
 
 

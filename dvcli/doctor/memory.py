@@ -22,7 +22,7 @@ def fits(found: Checkpoint, size: tuple[int, int], plans: Plans) -> Findings:
     latents = (found.latent_channels, size[1] // found.vae_factor, size[0] // found.vae_factor)
     what = f"{plans.frames} frames of {size[0]}×{size[1]} in {plans.dtype}"
     network = preflight.skeleton(found.components["unet"].folder, runtime.device)
-    decoder = preflight.decoder(found.components["vae"].folder)
+    decoder = preflight.autoencoder(found.components["vae"].folder)
     yield _tuning(network, latents, free, what, plans)
     yield _sampling(network, decoder, latents, free, what, plans)
 

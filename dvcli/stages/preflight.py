@@ -34,10 +34,32 @@ class Saving:
     offload: bool = False
 
 
+def encode(recipe: Tune, frames: tuple[int, int, int], runtime: Runtime) -> Latents:
+    """The latents that frames so many, so high and so wide become, on `meta`: their shape alone.
+
+    Raises `ResourceError` when encoding them would not fit.
+    """
+    count, height, width = frames
+    vae = autoencoder(runtime.locate(recipe.base.vae))
+    free, chunk = available(runtime), min(runtime.frame_chunk, count)
+    need = memory.encoding_bytes(
+        vae,
+        frames=chunk,
+        size=(vae.config.in_channels, height, width),
+        dtype=load.vae_dtype(vae.config, recipe.dtype),
+    )
+    if need * SLACK > free:
+        raise _too_little("encoding the frames", need, free, runtime)
+    smaller: int = 2 ** (len(vae.config.block_out_channels) - 1)
+    channels: int = vae.config.latent_channels
+    return torch.empty(count, channels, height // smaller, width // smaller, device="meta")
+
+
 def recompute(recipe: Tune, x0: Latents, text: Text, runtime: Runtime) -> Saving:
     """The fastest way of tuning that fits; `ResourceError` when none does.
 
-    `x0` and `text` are the latents and the prompt's embedding to tune on.
+    `x0` and `text` are the latents and the prompt's embedding to tune on, or tensors of their
+    shapes.
     """
     free = available(runtime)
     net = _network(recipe, runtime)
@@ -95,7 +117,7 @@ def sample(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime
     To be asked before either is loaded: their weights are part of what is needed.
     """
     free, size = available(runtime), _size(x0)
-    net, vae = _network(recipe, runtime), decoder(runtime.locate(recipe.base.vae))
+    net, vae = _network(recipe, runtime), autoencoder(runtime.locate(recipe.base.vae))
     chunk = min(runtime.frame_chunk, len(x0))
     spent = decoding(net, vae, frames=chunk, size=size, dtype=dtype)
     if not _ample(net, len(x0), size, len(text), free):
@@ -166,7 +188,7 @@ def skeleton(
     return net
 
 
-def decoder(folder: Path) -> Any:
+def autoencoder(folder: Path) -> Any:
     """The autoencoder of a folder without any weights."""
     config = AutoencoderKL.load_config(folder)
     with torch.device("meta"), load.telling(folder):

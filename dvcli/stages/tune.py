@@ -6,13 +6,16 @@ from contextlib import suppress
 
 import torch
 from diffusers import UNet2DConditionModel
+from jaxtyping import Float, UInt8
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from dvcli.core import optimising, tuning, unet
 from dvcli.core.recomputing import checkpoint_gradients
 from dvcli.errors import DvidError
 from dvcli.models import latents
 from dvcli.recipes import Tune
+from dvcli.runtime import Runtime
 from dvcli.stages import Work, network, preflight
 from dvcli.store import Partial
 from dvcli.video import frames as frame_file
@@ -28,24 +31,27 @@ def build(recipe: Tune, work: Work) -> None:
     Goes on from the newest intact checkpoint of an earlier, interrupted run of the same recipe.
     """
     runtime = work.runtime
-    x0 = _encode(recipe, work)
-    network.write_latents(work.out, x0)
+    frames = torch.from_numpy(frame_file.load(work.inputs["frames"].path("frames")))
+    like = preflight.encode(recipe, (frames.shape[0], frames.shape[1], frames.shape[2]), runtime)
     if recipe.steps == 0:
+        network.write_latents(work.out, _encode(recipe, frames, runtime))
         network.write_deltas(work.out, {}, recipe.base)
         return
     text = network.embedding(recipe.base, recipe.prompt, recipe.dtype, STAGE, runtime)
     network.drop_text_encoder(recipe.base, recipe.dtype, runtime)
+    saving = preflight.recompute(recipe, like, text, runtime)
+    x0 = _encode(recipe, frames, runtime)
+    network.write_latents(work.out, x0)
     depth = network.condition(work.inputs.get("depth"), x0, recipe.normalise)
-    saving = preflight.recompute(recipe, x0, text, runtime)
     net = network.untuned(recipe, recipe.dtype, runtime)
     checkpoint_gradients(net, saving.level)
     _train(recipe, work, net, x0, depth, text, offload=saving.offload)
     network.write_deltas(work.out, unet.deltas(net), recipe.base)
 
 
-def _encode(recipe: Tune, work: Work) -> torch.Tensor:
-    runtime = work.runtime
-    frames = torch.from_numpy(frame_file.load(work.inputs["frames"].path("frames")))
+def _encode(
+    recipe: Tune, frames: UInt8[Tensor, "f H W 3"], runtime: Runtime
+) -> Float[Tensor, "f c h w"]:
     vae = network.autoencoder(recipe.base, recipe.dtype, STAGE, runtime)
     x0 = latents.encode(vae, frames, runtime.frame_chunk)
     network.drop_autoencoder(recipe.base, recipe.dtype, runtime)
