@@ -254,6 +254,14 @@ def test_offline_an_absent_model_is_missing_and_never_another(cache: Path) -> No
     assert "--model PATH" in str(caught.value.hint)
 
 
+def test_a_model_that_is_absent_from_a_plan_is_not_said_to_lack_a_network(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(MissingError, match="nothing is fetched with `-n` or `--offline`"):
+        resolve.resolve(DEFAULT, offline=True)
+
+
 def test_the_environment_can_take_the_network_away(cache: Path) -> None:
     assert constants.HF_HUB_OFFLINE
     with pytest.raises(MissingError, match="network is off"):

@@ -6,7 +6,6 @@ digests; one changed byte of one file changes the digest of its component and of
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +14,33 @@ from typing import Any
 import rfc8785
 
 from dvcli.errors import InputError, UsageError
+from dvcli.models.configs import read_json, significant
 from dvcli.models.header import read_header, require_fitting, together
-from dvcli.models.layout import PIECES, components, read_json, require_weights, stem_of
+from dvcli.models.layout import (
+    PIECES,
+    PROCESSOR,
+    components,
+    processor_folder,
+    require_weights,
+    stem_of,
+)
+from dvcli.models.opening import inside, regular
 from dvcli.models.settings import require_sensible, token_limit
+from dvcli.models.shards import require_index
 from dvcli.recipes import Digest
 
+ADDED = "added_tokens.json"  # words and their numbers, every one of which counts
 # Settings are compared as values, data files by their bytes. All else in a folder does not count.
 SETTINGS = (
     "config.json",
     "scheduler_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "added_tokens.json",
-    "preprocessor_config.json",
-    "processor_config.json",  # its `image_processor`, if any, comes before the file above
+    ADDED,
+    *PROCESSOR,
 )
-PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 DATA = ("vocab.json", "merges.txt", "tokenizer.json", PIECES)
-# Which library wrote the file, and in which precision it would like to be loaded.
-IRRELEVANT = ("transformers_version", "torch_dtype", "dtype")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+LARGEST_DATA = 2**26  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +116,11 @@ def checkpoint(
     """
     root = folder.resolve()
     if (root / "model_index.json").is_file():
-        parts = components(read_json(root / "model_index.json"))
+        parts = components(read_json(root / "model_index.json", root))
         names = [n for n in parts if n != "feature_extractor" and (root / n).is_dir()]
-        places = {name: root / name for name in names if only is None or name in only}
+        places = {n: inside(root / n, root) for n in names if only is None or n in only}
     else:
-        kind = read_json(root / "config.json").get("model_type")
+        kind = read_json(root / "config.json", root).get("model_type")
         places = {"clip" if kind == "clip" else "depth_estimator": root}
     found = Checkpoint(
         reference=reference,
@@ -133,41 +139,45 @@ def component(
 ) -> Component:
     """One component with its digest; `root` is the resolved folder of the whole checkpoint."""
     content: dict[str, object] = {}
-    beside = name == "depth_estimator" and not (folder / PROCESSOR[0]).exists()
     for file in (*SETTINGS, *DATA):
         place = folder / file
-        if beside and file in PROCESSOR:
-            place = root / "feature_extractor" / file
+        if name == "depth_estimator" and file in PROCESSOR:
+            place = processor_folder(folder) / file
         if not place.exists():
             continue
-        _inside(place, root)
+        # An estimator that is named by itself may lie in a checkpoint.
+        whole = root if place.parent in (root, folder) else place.parent.parent.resolve()
         if file in DATA:
-            content[file] = digest_file(place)
+            content[file] = digest_file(_data(place, whole))
             continue
-        settings = read_json(place)
+        settings = read_json(place, whole)
         require_sensible(file, settings, place)
-        content[file] = canonical(settings)
+        content[file] = canonical(settings, whole=file == ADDED)
     weights: tuple[Path, ...] = ()
     if stem_of(name) is not None:
         chosen = require_weights([path.name for path in folder.iterdir()], name, str(folder))
         weights = tuple(folder / file for file in chosen.files)
-        held = together([read_header(_inside(path, root)) for path in weights])
-        require_fitting(read_json(folder / "config.json"), held, folder / "config.json")
-        content["weights"] = [_digest_weights(path, root, digest_file) for path in weights]
+        held = [read_header(inside(path, root)) for path in weights]
+        if chosen.index is not None:
+            require_index(folder / chosen.index, root, dict(zip(chosen.files, held, strict=True)))
+        config = read_json(folder / "config.json", root)
+        require_fitting(config, together(held), folder / "config.json")
+        # By their bytes in the Hub's cache too: the name of a file there says what it once was.
+        content["weights"] = [digest_file(path) for path in weights]
     digest = hashlib.sha256(b"dvid-component-v1\0" + rfc8785.dumps(content))  # type: ignore[arg-type]
     return Component(name=name, folder=folder, weights=weights, digest=digest.hexdigest())
 
 
-def canonical(value: object) -> object:
-    """A setting without what does not change the model: private keys and library versions."""
+def canonical(value: object, *, whole: bool = False) -> object:
+    """What is `significant` of a setting, or the `whole` of it, as canonical JSON can write it."""
+    return _writable(value if whole else significant(value))
+
+
+def _writable(value: object) -> object:
     if isinstance(value, Mapping):
-        return {
-            name: canonical(inner)
-            for name, inner in value.items()
-            if name == "_class_name" or not (name.startswith("_") or name in IRRELEVANT)
-        }
+        return {name: _writable(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [canonical(inner) for inner in value]
+        return [_writable(inner) for inner in value]
     if isinstance(value, int) and abs(value) > 2**53 - 1:
         return str(value)  # "no limit" is written as 10^30 in tokenizer settings
     if isinstance(value, float) and not math.isfinite(value):
@@ -175,25 +185,10 @@ def canonical(value: object) -> object:
     return value
 
 
-def _digest_weights(path: Path, root: Path, digest_file: Callable[[Path], Digest]) -> Digest:
-    target = _inside(path, root).resolve()
-    if path.is_symlink() and target.parent == _blobs(root) and _SHA256.fullmatch(target.name):
-        return target.name  # the Hub's cache names a large file by its SHA-256
-    return digest_file(path)
-
-
-def _blobs(root: Path) -> Path | None:
-    return root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
-
-
-def _inside(path: Path, root: Path) -> Path:
-    """The path, unless it leads out of the checkpoint."""
-    target = path.resolve()
-    if not target.is_relative_to(root) and target.parent != _blobs(root):
-        raise InputError(
-            f"`{path}` is a link that leaves the checkpoint's folder",
-            hint="put a copy of the file in its place",
-        )
+def _data(path: Path, root: Path) -> Path:
+    """The path of a vocabulary that can be read as a whole."""
+    if regular(inside(path, root)).stat().st_size > LARGEST_DATA:
+        raise InputError(f"`{path}` is larger than any vocabulary is")
     return path
 
 

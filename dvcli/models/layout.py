@@ -6,7 +6,6 @@ Four kinds of folder are known: a `base` and a `cogvideox` in the diffusers form
 Only safetensors weights count, and a folder that asks for code of its own is refused.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from dvcli.errors import InputError
+from dvcli.models.configs import read_json
+from dvcli.models.opening import inside
 
 Kind = Literal["base", "depth", "clip", "cogvideox"]
 
@@ -27,11 +28,10 @@ TRANSFORMERS_WEIGHTS = "model"
 PRECISIONS = (None, "fp16")  # in the order of preference
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")
 TEXTS = (".json", ".txt")
-LARGEST_JSON = 32 * 2**20  # bytes
-DEEPEST = 32
-FOREIGN = ("auto_map", "custom_pipelines", "trust_remote_code", "allow_all_kernels")
 ADAPTER = "adapter_config.json"  # where peft is installed transformers would load it unasked
 PIECES = "spiece.model"  # a SentencePiece vocabulary, which is data only
+# The `image_processor` of the second, if any, comes before the first.
+PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 UNPICKLE = (
     "if you trust the file, `DiffusionPipeline.from_pretrained(OLD).save_pretrained(NEW)` of"
     " diffusers writes the same model as safetensors"
@@ -40,11 +40,10 @@ UNPICKLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """The weight files of one component, in shard order, and the variant the loader is told."""
+    """The weight files of one component in shard order, and the index of several."""
 
     files: tuple[str, ...]
     index: str | None = None
-    variant: str | None = None
 
 
 def choose_weights(names: Iterable[str], stem: str) -> Weights | None:
@@ -57,15 +56,15 @@ def choose_weights(names: Iterable[str], stem: str) -> Weights | None:
     for variant in PRECISIONS:
         mark = "" if variant is None else f".{variant}"
         whole = f"{stem}{mark}.safetensors"
-        single = Weights(files=(whole,), variant=variant) if whole in known else None
-        sharded = _shards(known, stem, mark, variant)
+        single = Weights(files=(whole,)) if whole in known else None
+        sharded = _shards(known, stem, mark)
         first, second = (sharded, single) if stem == DIFFUSERS_WEIGHTS else (single, sharded)
         if first is not None or second is not None:
             return first or second
     return None
 
 
-def _shards(known: Collection[str], stem: str, mark: str, variant: str | None) -> Weights | None:
+def _shards(known: Collection[str], stem: str, mark: str) -> Weights | None:
     index = f"{stem}.safetensors.index{mark}.json"
     pattern = re.compile(re.escape(f"{stem}{mark}") + r"-\d{5}-of-(\d{5})\.safetensors")
     found = sorted(name for name in known if pattern.fullmatch(name))
@@ -74,7 +73,7 @@ def _shards(known: Collection[str], stem: str, mark: str, variant: str | None) -
     count = pattern.fullmatch(found[0])
     if count is None or int(count[1]) != len(found):
         return None
-    return Weights(files=tuple(found), index=index, variant=variant)
+    return Weights(files=tuple(found), index=index)
 
 
 def stem_of(component: str) -> str | None:
@@ -142,75 +141,6 @@ def require_weights(names: Iterable[str], component: str, where: str = "") -> We
     raise InputError(f"{place} has no `{stem}.safetensors`")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; `InputError` when it is no such thing or asks for foreign code."""
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise InputError(f"`{path}` is larger than any settings are")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"`{path.parent}` has no `{path.name}`") from error
-    except RecursionError:
-        raise _too_deep(path) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{path}` cannot be read as JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise InputError(f"`{path}` holds no JSON object")
-    _refuse(found, path, 0)
-    return found
-
-
-def _refuse(value: object, path: Path, depth: int) -> None:
-    if depth > DEEPEST:
-        raise _too_deep(path)
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            if not _is_text(name):
-                raise InputError(f"`{path}` has a name in it that is no text: {name!r}")
-            if name in FOREIGN and inner:
-                raise _foreign(path, name)
-            # transformers takes `org/name` there for a kernel on the Hub, and runs it.
-            if name.endswith(("attn_implementation", "experts_implementation")) and "/" in str(
-                inner
-            ):
-                raise _foreign(path, name)
-            # The name of another model, whose config transformers would fetch.
-            if name in ("backbone", "use_pretrained_backbone") and inner:
-                raise InputError(
-                    f"`{path}` takes its backbone from elsewhere (`{name}`), which is not fetched",
-                    hint="use a checkpoint whose `backbone_config` says what its backbone is",
-                )
-        if value.get("quantization_config"):
-            raise InputError(f"`{path}` is of a quantised model, which cannot be tuned")
-        for inner in value.values():
-            _refuse(inner, path, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _refuse(inner, path, depth + 1)
-    elif isinstance(value, str) and not _is_text(value):
-        raise InputError(f"`{path}` has a value in it that is no text: {value[:40]!r}")
-
-
-def _is_text(value: str) -> bool:
-    """Whether it is Unicode; JSON can write halves of characters, which nothing else can."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _foreign(path: Path, name: str) -> InputError:
-    return InputError(
-        f"`{path}` asks for code of its own (`{name}`), which is never run",
-        hint="use a checkpoint whose classes diffusers and transformers have",
-    )
-
-
-def _too_deep(path: Path) -> InputError:
-    return InputError(f"`{path}` is nested deeper than any settings are")
-
-
 def require(folder: Path, kind: Kind) -> None:
     """Raise `InputError`, saying what lacks, unless the folder holds a model of that kind."""
     if not folder.is_dir():
@@ -219,6 +149,7 @@ def require(folder: Path, kind: Kind) -> None:
             hint="`StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)` of"
             " diffusers turns a single file into one",
         )
+    root = folder.resolve()
     has_index = (folder / "model_index.json").is_file()
     if kind in ("base", "cogvideox"):
         if not has_index:
@@ -229,20 +160,20 @@ def require(folder: Path, kind: Kind) -> None:
             )
         require_pipeline(folder, kind)
         for part in REQUIRED if kind == "base" else VIDEO_COMPONENTS:
-            _require_component(folder / part, part, kind)
+            _require_component(folder / part, part, root, kind)
         if kind == "base" and (folder / "depth_estimator").is_dir():
-            _require_component(folder / "depth_estimator", "depth_estimator")
+            _require_component(folder / "depth_estimator", "depth_estimator", root)
     elif kind == "depth" and has_index:
-        _require_component(folder / "depth_estimator", "depth_estimator")
+        _require_component(folder / "depth_estimator", "depth_estimator", root)
     else:
-        _require_component(folder, "clip" if kind == "clip" else "depth_estimator")
+        _require_component(folder, "clip" if kind == "clip" else "depth_estimator", root)
         if kind == "clip":
-            require_tokenizer(folder)
+            require_tokenizer(folder, root)
 
 
 def require_pipeline(folder: Path, kind: Kind = "base") -> None:
     """Raise `InputError` unless the `model_index.json` is that of a model of that kind."""
-    index = read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json", folder.resolve())
     known = PIPELINES if kind == "base" else VIDEO_PIPELINES
     found = index.get("_class_name")
     if found not in known:
@@ -252,12 +183,16 @@ def require_pipeline(folder: Path, kind: Kind = "base") -> None:
             hint = "`dvid sample --method cogvideox --base` takes it"
         else:
             hint = "`--model sd2-depth` is the base this is made for"
-        raise InputError(f"`{folder}` is a `{found}`, not one of `{'`, `'.join(known)}`", hint=hint)
+        raise InputError(
+            f"`{folder}` is a `{str(found)[:80]}`, not one of `{'`, `'.join(known)}`", hint=hint
+        )
     for part in components(index):
         entry = index.get(part)
-        if entry and entry[0] not in ("diffusers", "transformers", None):
+        module = entry[0] if entry and isinstance(entry, list) else entry
+        if module and module not in ("diffusers", "transformers"):
             raise InputError(
-                f"`{folder}` takes its {part} from the module `{entry[0]}`, which is never run"
+                f"`{folder}` takes its {part} from the module `{str(module)[:80]}`,"
+                " which is never run"
             )
 
 
@@ -266,21 +201,32 @@ def components(index: Mapping[str, Any]) -> tuple[str, ...]:
     return VIDEO_COMPONENTS if index.get("_class_name") in VIDEO_PIPELINES else COMPONENTS
 
 
-def _require_component(folder: Path, part: str, kind: Kind = "base") -> None:
+def _require_component(folder: Path, part: str, root: Path, kind: Kind = "base") -> None:
     if not folder.is_dir():
         raise InputError(f"`{folder.parent}` has no `{part}` folder")
+    inside(folder, root)
     if stem_of(part) is not None:
-        read_json(folder / "config.json")
+        read_json(folder / "config.json", root)
         require_weights([path.name for path in folder.iterdir()], part, str(folder))
     elif part == "scheduler":
-        read_json(folder / "scheduler_config.json")
+        read_json(folder / "scheduler_config.json", root)
     elif part == "tokenizer" and kind == "cogvideox":
-        require_pieces(folder)
+        require_pieces(folder, root)
     elif part == "tokenizer":
-        require_tokenizer(folder)
+        require_tokenizer(folder, root)
 
 
-def require_tokenizer(folder: Path) -> None:
+def processor_folder(estimator: Path) -> Path:
+    """Where the settings of an estimator's image processor lie: there, or in a checkpoint beside.
+
+    The `feature_extractor` counts where the estimator has none of its own.
+    """
+    beside = estimator.parent / "feature_extractor"
+    own = (estimator / PROCESSOR[0]).exists()
+    return estimator if own or not (estimator.parent / "model_index.json").is_file() else beside
+
+
+def require_tokenizer(folder: Path, root: Path | None = None) -> None:
     """Raise `InputError` where transformers would quietly make a tokenizer that knows no words."""
     names = {path.name for path in folder.iterdir()}
     if not ({"vocab.json", "merges.txt"} <= names or "tokenizer.json" in names):
@@ -288,13 +234,13 @@ def require_tokenizer(folder: Path) -> None:
             f"`{folder}` has neither `vocab.json` and `merges.txt` nor `tokenizer.json`"
         )
     for name in names & {"tokenizer_config.json", "special_tokens_map.json"}:
-        read_json(folder / name)
+        read_json(folder / name, root)
 
 
-def require_pieces(folder: Path) -> None:
+def require_pieces(folder: Path, root: Path | None = None) -> None:
     """The same for the T5 tokenizer of a CogVideoX."""
     names = {path.name for path in folder.iterdir()}
     if not names & {"tokenizer.json", PIECES}:
         raise InputError(f"`{folder}` has neither `tokenizer.json` nor `{PIECES}`")
     for name in names & {"tokenizer_config.json", "special_tokens_map.json"}:
-        read_json(folder / name)
+        read_json(folder / name, root)

@@ -17,9 +17,13 @@ import torch
 from torch import nn
 
 from dvcli.errors import DvidError, InputError, MissingError, ResourceError
+from dvcli.models.alone import alone
+from dvcli.models.configs import read_json
 from dvcli.models.layout import (
+    DIFFUSERS_WEIGHTS,
+    TRANSFORMERS_WEIGHTS,
     Weights,
-    read_json,
+    processor_folder,
     require_pieces,
     require_tokenizer,
     require_weights,
@@ -97,10 +101,10 @@ def t5_tokenizer(folder: Path) -> Any:
             f"`{folder}` is a SentencePiece tokenizer, which takes two packages more",
             hint="`pip install sentencepiece protobuf`, or `dvid[cogvideox]`",
         )
-    with quiet("transformers"), telling(folder):
+    with quiet("transformers"), alone(folder) as place, telling(folder, place):
         from transformers import T5Tokenizer
 
-        return T5Tokenizer.from_pretrained(folder, local_files_only=True)
+        return T5Tokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
 
 
 def text_encoder(folder: Path, dtype: DType, device: str) -> Any:
@@ -114,10 +118,10 @@ def text_encoder(folder: Path, dtype: DType, device: str) -> Any:
 def tokenizer(folder: Path) -> Any:
     """The `CLIPTokenizer` of a checkpoint."""
     require_tokenizer(folder)
-    with quiet("transformers"), telling(folder):
+    with quiet("transformers"), alone(folder) as place, telling(folder, place):
         from transformers import CLIPTokenizer
 
-        found = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        found = CLIPTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     # Else a folder that names no limit would have every prompt padded to 10³⁰ tokens.
     found.model_max_length = max_tokens(folder)
     return found
@@ -141,12 +145,9 @@ def depth_estimator(folder: Path, dtype: DType, device: str) -> tuple[Any, Any]:
         model = transformer(
             AutoModelForDepthEstimation, folder, "depth_estimator", DTYPES[dtype], device
         )
-        places = [folder]
-        if (folder.parent / "model_index.json").is_file():
-            places.append(folder.parent / "feature_extractor")
-        for place in places:
-            if (place / "preprocessor_config.json").is_file():
-                return image_processor(place, model.config), model
+        place = processor_folder(folder)
+        if (place / "preprocessor_config.json").is_file():
+            return image_processor(place, model.config), model
         if model.config.model_type == "dpt":
             from transformers import DPTImageProcessorPil
 
@@ -160,25 +161,24 @@ def image_processor(folder: Path, config: Any) -> Any:
 
     The other resizes with torchvision where that happens to be installed and gives other pixels.
     """
-    read_json(folder / "preprocessor_config.json")
-    with telling(folder):
+    with alone(folder) as place, telling(folder, place):
         from transformers import AutoImageProcessor
 
         return AutoImageProcessor.from_pretrained(
-            folder, config=config, backend="pil", local_files_only=True, trust_remote_code=False
+            place, config=config, backend="pil", local_files_only=True, trust_remote_code=False
         )
 
 
 def transformer(kind: Any, folder: Path, component: str, dtype: torch.dtype, device: str) -> Any:
     """A transformers model of that class from its folder."""
     weights = _weights(folder, component)
-    with telling(folder):
+    with alone(folder, weights, TRANSFORMERS_WEIGHTS) as place, telling(folder, place):
         model, info = kind.from_pretrained(
-            folder,
+            place,
             dtype=dtype,
-            variant=weights.variant,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     return _checked(model, info, folder, weights, device)
@@ -186,11 +186,10 @@ def transformer(kind: Any, folder: Path, component: str, dtype: torch.dtype, dev
 
 def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
     weights = _weights(folder, "unet")
-    with telling(folder):
+    with alone(folder, weights, DIFFUSERS_WEIGHTS) as place, telling(folder, place):
         model, info = kind.from_pretrained(
-            folder,
+            place,
             torch_dtype=dtype,
-            variant=weights.variant,
             use_safetensors=True,
             local_files_only=True,
             low_cpu_mem_usage=True,
@@ -200,7 +199,6 @@ def _diffusers(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
 
 
 def _weights(folder: Path, component: str) -> Weights:
-    read_json(folder / "config.json")
     return require_weights([path.name for path in folder.iterdir()], component, str(folder))
 
 
@@ -230,8 +228,11 @@ def _checked(
 
 
 @contextlib.contextmanager
-def telling(folder: Path) -> Iterator[None]:
-    """Turn whatever the libraries raise about a folder's content into an `InputError`."""
+def telling(folder: Path, place: Path | None = None) -> Iterator[None]:
+    """Turn whatever the libraries raise about a folder's content into an `InputError`.
+
+    `place` is where the content was shown to them; what they say of it is said of the folder.
+    """
     try:
         yield
     except (DvidError, MemoryError, KeyboardInterrupt, SystemExit, torch.OutOfMemoryError):
@@ -244,6 +245,7 @@ def telling(folder: Path) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first if place is None else first.replace(str(place), str(folder))
         raise InputError(f"`{folder}` cannot be used: {first}") from error
 
 

@@ -84,15 +84,17 @@ def _first(candidates: list[str], offline: bool, kind: Kind) -> Path:
     from huggingface_hub import is_offline_mode
 
     asked = candidates[0]
-    offline = offline or is_offline_mode()
+    off = is_offline_mode()
+    offline = offline or off
     for name in candidates:
         # A branch may have moved on, so its copy is taken unasked only when there is no asking.
         if (offline or _settled(name)) and (found := _at_hand(name, kind)) is not None:
             return _said(asked, name, found)
     if offline:
         raise MissingError(
-            f"the model `{asked}` is not on this machine, whole, and the network is off",
-            hint=f"run once without `--offline` and `HF_HUB_OFFLINE`; {_otherwise(kind)}",
+            f"the model `{asked}` is not on this machine, whole, and "
+            + ("the network is off" if off else "nothing is fetched with `-n` or `--offline`"),
+            hint=f"without {'`HF_HUB_OFFLINE`' if off else 'these'} it is; {_otherwise(kind)}",
         )
     refusals: list[MissingError] = []
     for name in candidates:

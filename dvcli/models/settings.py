@@ -13,6 +13,8 @@ from dvcli.errors import InputError
 
 MOST_STEPS = 100_000
 LARGEST_SIDE = 8192  # of the pictures that an estimator or a judge is shown
+# What transformers would take in the place of the vocabulary's own files.
+VOCABULARIES = ("vocab", "merges", "init_inputs", "tokenizer_object")
 UNLIMITED = 10_000  # a tokenizer that says more has no limit of its own
 COUNTS = (
     "layers_per_block", "norm_num_groups", "attention_head_dim", "num_attention_heads",
@@ -80,6 +82,16 @@ def _tokenizer(settings: Mapping[str, Any], path: Path) -> None:
     longest = settings.get("model_max_length")
     if longest is not None and not (_is_finite(longest) and longest >= 3):
         _refuse("model_max_length", longest, path)  # a start, an end, and something between
+    for name in VOCABULARIES:
+        if settings.get(name):
+            _refuse(name, settings[name], path)
+
+
+def _special_tokens(settings: Mapping[str, Any], path: Path) -> None:
+    for name, value in settings.items():
+        # transformers would take any other as said to the tokenizer: the path of a vocabulary too.
+        if not name.endswith(("_token", "_tokens")):
+            _refuse(name, value, path)
 
 
 def _processor(settings: Mapping[str, Any], path: Path) -> None:
@@ -97,6 +109,7 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any], Path], None]] = {
     "config.json": _network,
     "scheduler_config.json": _scheduler,
     "tokenizer_config.json": _tokenizer,
+    "special_tokens_map.json": _special_tokens,
     "preprocessor_config.json": _processor,
     "processor_config.json": _processor,
 }

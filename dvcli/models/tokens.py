@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from dvcli.errors import InputError
-from dvcli.models.layout import read_json
+from dvcli.models.configs import read_json
 from dvcli.models.settings import token_limit
 
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -3,8 +3,10 @@
 Base models, depth estimators and CLIPs alike. The planted code would leave a mark.
 """
 
+import io
 import json
 import math
+import os
 import pickle
 import resource
 import shutil
@@ -20,6 +22,10 @@ from checkpoints import edit_json
 from media import count_clip
 from program import Dvid
 from safetensors.torch import load_file, save_file
+
+from dvcli.errors import InputError
+from dvcli.models import opening
+from dvcli.models.header import read_header
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -562,3 +568,317 @@ def test_frames_are_what_the_tests_think_they_are(clip: Path) -> None:
     from dvcli.video.read import read
 
     assert read(clip, frames=2, size=(64, 64), fit="crop").frames.dtype == np.uint8
+
+
+# settings that lead elsewhere
+
+
+ELSEWHERE: dict[str, tuple[str, dict[str, object]]] = {
+    "another config of an encoder": (
+        "text_encoder/config.json",
+        {"configuration_files": ["c.json"]},
+    ),
+    "another config of an estimator": (
+        "depth_estimator/config.json",
+        {"configuration_files": ["config.4.0.0.json"]},
+    ),
+    "other weights of an encoder": (
+        "text_encoder/config.json",
+        {"transformers_weights": "evil.safetensors"},
+    ),
+    "other weights, deep inside": (
+        "depth_estimator/config.json",
+        {"inner": [{"transformers_weights": "../evil.safetensors"}]},
+    ),
+    "another tokenizer": (
+        "tokenizer/tokenizer_config.json",
+        {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]},
+    ),
+    "a tokenizer of a GGUF": ("tokenizer/tokenizer_config.json", {"gguf_file": "/x.gguf"}),
+    "a vocabulary": ("tokenizer/tokenizer_config.json", {"vocab": "/somewhere/vocab.json"}),
+    "merges": ("tokenizer/tokenizer_config.json", {"merges": "/somewhere/merges.txt"}),
+    "inputs": ("tokenizer/tokenizer_config.json", {"init_inputs": ["/somewhere/vocab.json"]}),
+    "a vocabulary of the marks": (
+        "tokenizer/special_tokens_map.json",
+        {"vocab_file": "/somewhere/vocab.json"},
+    ),
+    "values that do not count": ("vae/config.json", {"_use_default_values": ["scaling_factor"]}),
+    "values of a U-Net": ("unet/config.json", {"_use_default_values": ["norm_eps"]}),
+    "a fetched attention": ("text_encoder/config.json", {"attn_implementation": "flash_attn3"}),
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_a_setting_that_leads_to_what_is_not_hashed_is_refused(
+    kind: str, dvid: Dvid, clip: Path, model: Path
+) -> None:
+    file, change = ELSEWHERE[kind]
+    edit_json(model / file, **change)
+    said = tune(dvid, clip, model)
+    assert str(model / file) in said
+    assert f"`{next(iter(change))}`" in said or "transformers_weights" in said
+
+
+@pytest.mark.parametrize("part", ["depth_estimator", "text_encoder"])
+def test_code_in_a_second_config_is_neither_run_nor_asked_about(
+    part: str, dvid: Dvid, clip: Path, model: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would ask at the terminal, and take a y from whatever stdin is."""
+    config = json.loads((model / part / "config.json").read_text())
+    code = {"AutoConfig": "mine.C", "AutoModelForDepthEstimation": "mine.M"}
+    second = model / part / "config.4.0.0.json"
+    second.write_text(json.dumps(config | {"model_type": "mine", "auto_map": code}))
+    (model / part / "mine.py").write_text(f"open({str(mark)!r}, 'w').close()\nC = M = None\n")
+    edit_json(model / part / "config.json", configuration_files=[second.name])
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    assert "(`configuration_files`)" in tune(dvid, clip, model)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
+        ("config.json", {"transformers_weights": "evil.safetensors"}),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}),
+        ("special_tokens_map.json", {"merges_file": "/somewhere/merges.txt"}),
+    ],
+)
+def test_a_judge_that_leads_to_what_is_not_hashed_is_refused(
+    file: str, change: dict[str, object], dvid: Dvid, clip: Path, eye: Path
+) -> None:
+    edit_json(eye / file, **change)
+    assert f"`{next(iter(change))}`" in score(dvid, clip, eye)
+
+
+@pytest.mark.parametrize("entry", [3, {"a": 1}, "mine", ["mine", "Net"]])
+def test_a_part_that_is_of_no_known_library_is_refused(
+    entry: object, dvid: Dvid, clip: Path, model: Path
+) -> None:
+    edit_json(model / "model_index.json", unet=entry)
+    assert "which is never run" in tune(dvid, clip, model)
+
+
+# shards
+
+
+def shard(file: Path) -> dict[str, str]:
+    """Put the weights into two shards; what their index says."""
+    weights = load_file(file)
+    names = sorted(weights)
+    said = {}
+    for number, few in enumerate((names[::2], names[1::2]), start=1):
+        name = f"{file.stem}-0000{number}-of-00002.safetensors"
+        save_file({n: weights[n] for n in few}, file.with_name(name), metadata={"format": "pt"})
+        said |= dict.fromkeys(few, name)
+    file.unlink()
+    index(file, said)
+    return said
+
+
+def index(file: Path, said: Mapping[str, object]) -> None:
+    text = json.dumps({"metadata": {"total_size": 1}, "weight_map": said})
+    file.with_name(f"{file.name}.index.json").write_text(text)
+
+
+INDICES: dict[str, tuple[str, Callable[[dict[str, str]], Mapping[str, object]]]] = {
+    "a pickle": ("leads to `evil.bin`", lambda said: dict.fromkeys(said, "evil.bin")),
+    "a pickle for the last tensor": (
+        "leads to `evil.bin`",
+        lambda said: {**said, max(said): "evil.bin"},
+    ),
+    "a file outside": (
+        "leads to `../../outside.safetensors`",
+        lambda said: {**said, max(said): "../../outside.safetensors"},
+    ),
+    "a file that is no shard": (
+        "leads to `other.safetensors`",
+        lambda said: {**said, max(said): "other.safetensors"},
+    ),
+    "no file": ("leads to `7`", lambda said: {**said, max(said): 7}),
+    "one shard alone": (
+        "does not lead to",
+        lambda said: {n: file for n, file in said.items() if "00001" in file},
+    ),
+    "the wrong shard": (
+        "which does not hold it",
+        lambda said: {**said, max(said): next(f for f in said.values() if f != said[max(said)])},
+    ),
+    "a tensor that is nowhere": (
+        "which does not hold it",
+        lambda said: {**said, "more": next(iter(said.values()))},
+    ),
+    "nothing": ("does not lead to", lambda said: {}),
+}
+
+
+@pytest.mark.parametrize("kind", INDICES)
+@pytest.mark.parametrize("part", [UNET, TEXT])
+def test_an_index_that_is_not_of_its_shards_is_refused_before_a_kept_result_is_taken(
+    part: str, kind: str, dvid: Dvid, clip: Path, model: Path, mark: Path
+) -> None:
+    said = shard(model / part)
+    tune(dvid, clip, model, code=0)
+    words, change = INDICES[kind]
+    index(model / part, change(said))
+    plant((model / part).with_name("evil.bin"), mark)
+    refused = tune(dvid, clip, model)
+    assert words in refused
+    assert f"{(model / part).name}.index.json" in refused
+    assert not mark.exists()
+
+
+def test_shards_that_hold_the_same_tensor_are_refused(dvid: Dvid, clip: Path, model: Path) -> None:
+    said = shard(model / UNET)
+    one, two = sorted(set(said.values()))
+    shutil.copy(model / "unet" / one, model / "unet" / two)
+    assert "both hold" in tune(dvid, clip, model)
+
+
+# what is no file
+
+
+SPECIAL: dict[str, Callable[[Path], object]] = {
+    "a pipe": lambda path: os.mkfifo(path),
+    "a folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("kind", SPECIAL)
+@pytest.mark.parametrize(
+    "file",
+    [
+        UNET,
+        DEPTH,
+        "unet/config.json",
+        "tokenizer/vocab.json",
+        "scheduler/scheduler_config.json",
+        "feature_extractor/preprocessor_config.json",
+        "tokenizer/special_tokens_map.json",
+    ],
+)
+def test_what_is_no_file_is_refused_and_nobody_waits_for_it(
+    file: str, kind: str, dvid: Dvid, clip: Path, model: Path
+) -> None:
+    (model / file).unlink()
+    SPECIAL[kind](model / file)
+    assert f"`{model / file}` is no regular file" in tune(dvid, clip, model)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "file",
+    ["model_index.json", *CONFIGS[1:7], UNET, "tokenizer/vocab.json", "tokenizer/merges.txt"],
+)
+def test_a_link_to_a_device_without_an_end_is_refused_unread(
+    file: str, dvid: Dvid, clip: Path, model: Path
+) -> None:
+    (model / file).unlink()
+    (model / file).symlink_to("/dev/zero")
+    said = tune(dvid, clip, model)
+    assert "leaves the checkpoint's folder" in said or "has no `model_index.json`" in said
+
+
+def test_links_in_a_circle_are_refused(dvid: Dvid, clip: Path, model: Path) -> None:
+    (model / "unet" / "config.json").unlink()
+    (model / "unet" / "config.json").symlink_to("config.json")
+    tune(dvid, clip, model)
+
+
+def test_a_giant_vocabulary_is_refused_unread(dvid: Dvid, clip: Path, model: Path) -> None:
+    with (model / "tokenizer" / "vocab.json").open("r+b") as file:
+        file.truncate(2**40)  # sparse
+    assert "is larger than any vocabulary is" in tune(dvid, clip, model)
+
+
+class Endless(io.FileIO):
+    """An empty file, by its size, that gives as much as anyone reads."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert size >= 0, "somebody reads to the end"
+        return bytes(size)
+
+
+def test_no_more_is_read_than_is_allowed_whatever_the_size_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").touch()
+    monkeypatch.setattr(opening, "opened", Endless)
+    assert opening.content(tmp_path / "x", 100) is None
+
+
+# headers
+
+
+@pytest.mark.timeout(20)
+def test_a_shape_of_very_many_sides_is_refused_at_once(tmp_path: Path) -> None:
+    sides = [10**17] * 500_000
+    header(tmp_path / "x", {"x": tensor(sides, 0, 0)})
+    with pytest.raises(InputError, match="`x` has 500000 dimensions"):
+        read_header(tmp_path / "x")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("shape", [[10**4000], [10**4000] * 16])
+def test_numbers_of_thousands_of_digits_make_a_short_message(
+    shape: list[int], tmp_path: Path
+) -> None:
+    for start, stop in ((0, 10**4000), (10**4000, 10**4000), (0, 4)):
+        header(tmp_path / "x", {"x": tensor(shape, start, stop)}, b"1234")
+        with pytest.raises(InputError) as caught:
+            read_header(tmp_path / "x")
+        assert len(caught.value.message) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("shape", [[0], [0, 10**6], [10**6, 0, 3]])
+def test_a_tensor_of_nothing_is_refused(shape: list[int], tmp_path: Path) -> None:
+    header(tmp_path / "x", {"y": tensor([1], 0, 4), "x": tensor(shape, 4, 4)}, bytes(4))
+    with pytest.raises(InputError, match="`x` is of no numbers at all"):
+        read_header(tmp_path / "x")
+
+
+@pytest.mark.parametrize("second", [(0, 16), (8, 24), (20, 36)])
+def test_tensors_that_overlap_or_leave_gaps_are_refused(
+    second: tuple[int, int], tmp_path: Path
+) -> None:
+    entries = {"x": tensor([4], 0, 16), "y": tensor([4], *second)}
+    header(tmp_path / "x", entries, bytes(second[1]))
+    with pytest.raises(InputError, match="do not follow one another"):
+        read_header(tmp_path / "x")
+
+
+def test_a_header_longer_than_any_models_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.write(struct.pack("<Q", 50_000_000) + b"{}")
+        file.truncate(2**30)  # sparse
+    with pytest.raises(InputError, match="its header would be 50000000 bytes long"):
+        read_header(tmp_path / "x")
+
+
+def test_many_small_tensors_are_no_leave_for_many_layers(
+    dvid: Dvid, clip: Path, model: Path
+) -> None:
+    more = {f"z{n}": torch.zeros(1) for n in range(20_000)}
+    respoil(model / TEXT, lambda weights: weights.update(more))
+    edit_json(model / "text_encoder" / "config.json", num_hidden_layers=20_000)
+    assert "asks for more than its weights hold" in tune(dvid, clip, model)
+
+
+def test_one_wide_tensor_is_no_leave_for_a_wide_network(
+    dvid: Dvid, clip: Path, model: Path
+) -> None:
+    respoil(model / TEXT, lambda weights: weights.update(z=torch.zeros(2_000_000)))
+    edit_json(model / "text_encoder" / "config.json", hidden_size=2_000_000)
+    assert "asks for more than its weights hold: `num_hidden_layers` × `hidden" in tune(
+        dvid, clip, model
+    )
+
+
+def test_a_judge_of_very_many_patches_is_refused(dvid: Dvid, clip: Path, eye: Path) -> None:
+    config = json.loads((eye / "config.json").read_text())
+    config["vision_config"].update(image_size=60_000, patch_size=1)
+    (eye / "config.json").write_text(json.dumps(config))
+    assert "`image_size` × `patch_size` × `hidden_size`" in score(dvid, clip, eye)
