@@ -85,12 +85,13 @@ def dvid(*words: str) -> str:
 
 def prepare(folder: Path) -> None:
     """The run that every sweep samples from, and another clip's depth to blend with."""
-    options = ("--model", "tiny", "--steps", "60", "--lr", "1e-4")
+    options = ("--model", "tiny", "--steps", "60", "--lr", "3e-4")
     dvid("tune", str(CLIP), CAPTION, *options, "--run", RUN)
     dvid("invert", RUN, "--steps", "20", "--refine", "1", "--trajectory")
     from dvcli.video.read import read
 
     mirrored = read(CLIP, frames=None, size=None, fit="crop").frames[:, :, ::-1]
+    folder.mkdir(parents=True, exist_ok=True)
     clip = folder / "mirrored.webp"
     write(clip, np.ascontiguousarray(mirrored), fps=8, metadata=None)
     dvid("extract", str(clip), "--size", "64", "--run", OTHER)

@@ -61,10 +61,22 @@ class Stop:
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A file or folder from outside as the file system told of it, to see whether it changes."""
+
+    path: Path
+    files: tuple[tuple[object, ...], ...]
+
+
 class Shelf:
-    """Loaded models, kept while one stage is built again and again, dropped when another begins."""
+    """Loaded models, kept while one stage is built again and again, dropped when another begins.
+
+    `read` is how each input from outside looked, by its digest, when a stage was given its place.
+    """
 
     def __init__(self) -> None:
+        self.read: dict[str, Look] = {}
         self._stage: str | None = None
         self._held: dict[tuple[object, ...], object] = {}
 
@@ -80,6 +92,10 @@ class Shelf:
     def drop(self, name: tuple[object, ...]) -> None:
         """Forget one model, so that its memory is free for the next."""
         self._held.pop(name, None)
+
+    def clear(self) -> None:
+        """Forget every model."""
+        self._held.clear()
 
 
 def nowhere(digest: str) -> Path:

@@ -227,3 +227,18 @@ def test_a_fast_sample_of_the_functions_is_that_of_the_command(
     assert artifact is not None
     start = Inverted(recipe=own(), artifact=artifact, workspace=work, model="x")
     assert dvcli.sample(start, "a fox", fast=True, reuse=3).recipe == wanted
+
+
+def test_a_collection_takes_the_inversion_of_fast_and_the_next_fast_makes_it_again(
+    inverted: Path, dvid: Dvid
+) -> None:
+    """It belongs to no run; the run's own stays however old it is."""
+    dvid("sample", "-p", "a fox", "--fast", "-o", "one.mp4", "--no-metadata", "-q")
+    keys = {e.key for e in Store.open().entries() if e.stage == "invert"}
+    mine = Runs.open().get("bikes").keys["invert"]
+    assert len(keys) == 2
+    dvid("cache", "gc", "--limit", "1", "--grace", "0", "-q")
+    assert {e.key for e in Store.open().entries() if e.stage == "invert"} == {mine}
+    dvid("sample", "-p", "a fox", "--fast", "-o", "two.mp4", "--no-metadata", "-q")
+    assert Path("two.mp4").read_bytes() == Path("one.mp4").read_bytes()
+    assert {e.key for e in Store.open().entries() if e.stage == "invert"} == keys

@@ -313,7 +313,7 @@ def test_a_folder_in_place_of_a_record_gives_way_to_it(store: Store) -> None:
 
 
 def set_aside(store: Store, path: Path) -> None:
-    assert store.quarantine(path)
+    assert store.quarantine(path) is None
 
 
 def test_a_repair_puts_back_what_a_record_needs_and_is_whole_after_all(store: Store) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dvcli.errors import InputError, MissingError
+from dvcli.errors import InputError, Interrupted, MissingError
 from dvcli.store import Store, disk
 
 
@@ -33,8 +33,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     digest = disk.digest
 
-    def noted(file: object) -> str:
-        done.append(digest(file))  # type: ignore[arg-type]
+    def noted(file: object, *rest: object) -> str:
+        done.append(digest(file, *rest))  # type: ignore[arg-type]
         return done[-1]
 
     monkeypatch.setattr(disk, "digest", noted)
@@ -185,7 +185,7 @@ def test_a_file_that_is_still_being_written_is_refused(
 ) -> None:
     digest = disk.digest
 
-    def meanwhile(file: object) -> str:
+    def meanwhile(file: object, *_: object) -> str:
         with clip.open("ab") as more:
             more.write(b"more")
         return digest(file)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_a_file_that_changes_once_is_read_again(
 ) -> None:
     digest, changes = disk.digest, [b"new"]
 
-    def meanwhile(file: object) -> str:
+    def meanwhile(file: object, *_: object) -> str:
         before = digest(file)  # type: ignore[arg-type]
         if changes:
             clip.write_bytes(changes.pop())
@@ -208,3 +208,36 @@ def test_a_file_that_changes_once_is_read_again(
 
     monkeypatch.setattr(disk, "digest", meanwhile)
     assert store.digest_file(clip) == NEW
+
+
+def test_a_stop_ends_the_hashing_of_a_long_file_within_a_few_mebibytes(
+    store: Store, tmp_path: Path
+) -> None:
+    clip, calls = tmp_path / "long.mp4", []
+    with clip.open("wb") as file:
+        file.truncate(2**40)
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise Interrupted(15, "stopped")
+
+    store.memo.waiting = stop
+    with pytest.raises(Interrupted):
+        store.digest_file(clip)
+    assert not store.memo.knows(clip)
+
+
+def test_a_digest_is_the_same_however_often_it_looks_up(store: Store, clip: Path) -> None:
+    data = bytes(range(256)) * 40_000
+    clip.write_bytes(data)
+    looks: list[int] = []
+    store.memo.waiting = lambda: looks.append(1)
+    assert store.digest_file(clip) == sha256(data).hexdigest()
+    assert len(looks) == 3
+
+
+def test_hashing_for_the_store_itself_is_not_broken_off(store: Store, clip: Path) -> None:
+    """A result that is being published would be lost by it."""
+    store.memo.waiting = lambda: pytest.fail("asked")
+    assert store.memo.has(clip, OLD, 3)

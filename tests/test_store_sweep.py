@@ -252,10 +252,10 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, when: str, act: Callable[[], obje
     """`act` happens once, before or after the collection takes its first file away."""
     take, acted = sweep._take, []
 
-    def interrupted(store: Store, path: Path) -> Path | None:
+    def interrupted(store: Store, path: Path, stuck: list[tuple[Path, str]]) -> Path | None:
         if when == "before" and not acted:
             acted.append(act())
-        away = take(store, path)
+        away = take(store, path, stuck)
         if when == "after" and not acted:
             acted.append(act())
         return away
@@ -467,3 +467,81 @@ def test_after_any_collection_the_store_is_whole_and_what_must_stay_is_there(
         assert store.verify().whole
         assert sum(listing.object_sizes(store).values()) == planned.after
         assert planned.after <= limit or left == must
+
+
+@pytest.mark.parametrize(
+    "where", ["tmp", "quarantine", "partial", "locks", "partial/key", "objects/ab"]
+)
+def test_what_a_link_in_the_store_leads_to_is_never_collected(
+    store: Store, tmp_path: Path, where: str
+) -> None:
+    victim = tmp_path / "victim"
+    (victim / "folder").mkdir(parents=True)
+    name = "ab" * 32
+    for path in (victim / "old.txt", victim / name, victim / "folder" / "old.txt"):
+        path.write_text("of somebody")
+        set_age(path, 99 * DAY)
+    set_age(victim / "folder", 99 * DAY)
+    place = store.home / where
+    if place.is_dir():
+        place.rmdir()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(victim)
+    before = list(victim.rglob("*"))
+    store.verify(repair=True)
+    store.gc(limit_bytes=0, grace_s=0)
+    assert set(before) <= set(victim.rglob("*"))
+
+
+def refuse_to_move(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """As for files in a folder that only another user may write to."""
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self in paths:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+@pytest.mark.parametrize("what", ["record", "object"])
+def test_one_file_that_cannot_be_removed_keeps_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    numbers = {n: put(store, n, age=(9 - n) * DAY) for n in range(4)}
+    theirs = store.record_path(numbers[1])
+    if what == "object":
+        theirs = store.get(numbers[1]).path("frames")  # type: ignore[union-attr]
+        use(store, store.get(numbers[1]), 8 * DAY)  # type: ignore[arg-type]
+    refuse_to_move(monkeypatch, theirs)
+    swept = store.gc(limit_bytes=0, grace_s=0)
+    assert (swept.stuck, swept.why) == ((theirs,), "Permission denied")
+    kept = {numbers[1]} if what == "record" else set()
+    assert keys(store) == kept
+    assert {entry.key for entry in swept.removed} == set(numbers.values()) - kept
+    assert (swept.freed, swept.after) == (3000, 1000)
+    assert list((store.home / "tmp").iterdir()) == []
+    assert all(store.get(key) is not None for key in kept)
+
+
+def test_a_leftover_that_stays_is_told_of_and_not_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours", "theirs"):
+        (store.home / "tmp" / name).write_bytes(b"x")
+        set_age(store.home / "tmp" / name, 9 * DAY)
+    real = disk.discard
+    monkeypatch.setattr(disk, "discard", lambda path: path.name == "theirs" or real(path))
+    swept = store.gc()
+    assert (swept.swept, swept.stuck) == (1, (store.home / "tmp" / "theirs",))
+
+
+def test_an_artifact_that_cannot_be_removed_is_named_with_the_reason(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = put(store, 1)
+    refuse_to_move(monkeypatch, store.record_path(key))
+    with pytest.raises(StorageError, match="cannot be removed: Permission denied"):
+        store.rm(key)
+    assert store.get(key) is not None

@@ -42,6 +42,7 @@ class Hand:
         store = Store.open(root, locks=terms.locks)
         self._places = Places(store, offline=terms.offline)
         self._shelf, self._stop = OneOfEach(), Stop()
+        store.memo.waiting = partial(self._stop.check, kept="what is finished is kept")
         self._runtime = replace(
             terms.runtime,
             device=resolve_device(terms.device),

@@ -7,9 +7,11 @@ so that a cache hit reaches neither torch nor a media library.
 import importlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
+from dvcli.errors import InputError
 from dvcli.recipes import Extract, Likeness, Motion, Recipe, Render
 from dvcli.runtime import Runtime
 from dvcli.store import Artifact, Draft, Partial, Store
@@ -89,19 +91,40 @@ def _build(
     runtime: Runtime,
 ) -> Artifact:
     runtime.stop.check(kept="everything finished so far is kept")
-    if recipe.stage not in OFF_DEVICE:
-        importlib.import_module("dvcli.stages.device").require(runtime.device)
+    _require_device(recipe, runtime)
     stage = importlib.import_module(f"dvcli.stages.{recipe.stage}")
-    kept = store.partial(key_of(asked))
+    from dvcli.stages.outside import Outside
+
+    outside = Outside(runtime, recipe.externals.values(), store.digest_file)
+    kept = store.partial(key_of(asked), before=outside.require)
+    guarded = replace(runtime, locate=outside.locate)
     with store.draft(asked) as out:
         begun = time.monotonic()
-        stage.build(recipe, Work(inputs=inputs, out=out, partial=kept, runtime=runtime))
+        try:
+            stage.build(recipe, Work(inputs=inputs, out=out, partial=kept, runtime=guarded))
+        except Exception:
+            with suppress(InputError):
+                outside.require()  # a model that was loaded for this may be taken for another
+            raise
         took = time.monotonic() - begun
+        outside.require()
         out.info["seconds"] = round(took, 3)
         artifact = out.publish()
     runtime.progress.made(recipe.stage, artifact.key, took, cached=False)
     kept.clear()
     return artifact
+
+
+def require_device(recipes: Iterable[Recipe], store: Store, runtime: Runtime) -> None:
+    """Raise `ResourceError` where a stage of the recipes is yet to run and torch has no device."""
+    for step in plan(recipes, store):
+        if not step.hit:
+            _require_device(step.recipe, runtime)
+
+
+def _require_device(recipe: Recipe, runtime: Runtime) -> None:
+    if recipe.stage not in OFF_DEVICE:
+        importlib.import_module("dvcli.stages.device").require(runtime.device)
 
 
 def find(recipe: Recipe, store: Store) -> Artifact | None:
@@ -115,21 +138,20 @@ def find(recipe: Recipe, store: Store) -> Artifact | None:
     return store.get(key_of(request(recipe, inputs)))
 
 
-def plan(recipe: Recipe, store: Store) -> list[Planned]:
-    """Each stage that leads to the recipe, in order, and whether it is in the store already."""
+def plan(recipes: Iterable[Recipe], store: Store) -> list[Planned]:
+    """Each stage that leads to the recipes, in order, and whether it is in the store already."""
     order: dict[Recipe, Planned] = {}
-    _plan(recipe, store, order, {})
+    found: dict[Recipe, Artifact] = {}
+    for recipe in recipes:
+        _plan(recipe, store, order, found)
     return list(order.values())
 
 
 def missing(recipes: Iterable[Recipe], store: Store, *, again: bool = False) -> int:
     """How many stages have yet to run for all of the recipes; with `again` they run in any case."""
-    order: dict[Recipe, Planned] = {}
-    found: dict[Recipe, Artifact] = {}
     wanted = list(recipes)
-    for recipe in wanted:
-        _plan(recipe, store, order, found)
-    return sum(not step.hit or (again and recipe in wanted) for recipe, step in order.items())
+    steps = plan(wanted, store)
+    return sum(not step.hit or (again and step.recipe in wanted) for step in steps)
 
 
 def _plan(

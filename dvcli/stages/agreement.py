@@ -1,13 +1,12 @@
 """How the depth of a clip, estimated anew, agrees with the depth of its source."""
 
 import torch
-from safetensors.torch import load_file
 
 from dvcli.core.metrics import depth_agreement
 from dvcli.models import load
 from dvcli.models.disparity import estimate
 from dvcli.recipes import Agreement
-from dvcli.stages import Work, figures
+from dvcli.stages import Work, figures, inputs
 
 
 @torch.no_grad()
@@ -25,6 +24,6 @@ def build(recipe: Agreement, work: Work) -> None:
         lambda: load.depth_estimator(runtime.locate(estimator), "fp32", runtime.device),
     )
     result = estimate(processor, model, frames, runtime.frame_chunk)
-    source = load_file(work.inputs["reference"].path("disparity"))["disparity"]
+    source = inputs.disparity(work.inputs["reference"], len(frames))
     whole, in_rows = depth_agreement(source, -result if recipe.invert else result)
     figures.write(work, {"depth_agreement": whole, "depth_agreement_in_rows": in_rows})

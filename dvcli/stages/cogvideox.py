@@ -7,7 +7,7 @@ import numpy as np
 
 from dvcli.models import cogvideox
 from dvcli.recipes import CogVideoX
-from dvcli.stages import Work, preflight
+from dvcli.stages import Work, inputs, preflight
 from dvcli.video import frames as frame_file
 from dvcli.video.framing import fit_to
 
@@ -21,7 +21,7 @@ def build(recipe: CogVideoX, work: Work) -> None:
     no other shape than the model's, so they are cropped.
     """
     runtime = work.runtime
-    clip = frame_file.load(work.inputs["clip"].path("frames")) if "clip" in work.inputs else None
+    clip = inputs.frames(work.inputs["clip"]) if "clip" in work.inputs else None
     folders = {name: runtime.locate(digest) for name, digest in asdict(recipe.model).items()}
 
     def load() -> object:

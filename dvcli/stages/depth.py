@@ -8,9 +8,8 @@ from safetensors.torch import save_file
 from dvcli.models import load
 from dvcli.models.disparity import estimate
 from dvcli.recipes import Depth
-from dvcli.stages import Work
+from dvcli.stages import Work, inputs
 from dvcli.stages.choice import read_choice
-from dvcli.video import frames as frame_file
 
 
 def build(recipe: Depth, work: Work) -> None:
@@ -25,7 +24,7 @@ def build(recipe: Depth, work: Work) -> None:
 def _estimated(recipe: Depth, work: Work) -> torch.Tensor:
     assert recipe.estimator is not None
     runtime, estimator = work.runtime, recipe.estimator
-    frames = torch.from_numpy(frame_file.load(work.inputs["frames"].path("frames")))
+    frames = torch.from_numpy(inputs.frames(work.inputs["frames"], choice=recipe.frames))
     # Always in float32: half precision is coarser than the steps between neighbouring depths.
     processor, model = runtime.shelf.get(
         Depth.stage,

@@ -10,14 +10,13 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from dvcli.recipes import Judged, shown
-from dvcli.stages import Work, finite
-from dvcli.video import frames as frame_file
+from dvcli.stages import Work, finite, inputs
 
 
 def frames(work: Work, role: str, recipe: Judged) -> UInt8[ndarray, "f H W 3"]:
     """The frames to be judged that came in that role."""
     (name,) = shown(recipe)
-    return frame_file.load(work.inputs[role].path(name))
+    return inputs.frames(work.inputs[role], name)
 
 
 def write(work: Work, figures: Mapping[str, float | None]) -> None:

@@ -25,7 +25,7 @@ def build(recipe: Invert, work: Work) -> None:
     """
     runtime = work.runtime
     base = recipe.tuned.base
-    x0 = network.read_latents(work.inputs["tuned"], "latents", runtime)
+    x0 = network.clip_latents(work.inputs["tuned"], recipe.tuned, STAGE, runtime)
     plan = network.schedule(base, recipe.steps, runtime)
     depth = network.condition(work.inputs.get("depth"), x0, recipe.tuned.normalise)
     text = network.embedding(base, recipe.prompt, recipe.dtype, STAGE, runtime)

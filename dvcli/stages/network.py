@@ -7,13 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dvcli.core import compiling, ddim, depth, graphs, unet
@@ -21,7 +20,7 @@ from dvcli.errors import InputError
 from dvcli.models import load, text
 from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
 from dvcli.runtime import Runtime
-from dvcli.stages import attention, finite, preflight
+from dvcli.stages import attention, finite, inputs, preflight
 from dvcli.store import Artifact, Draft
 
 
@@ -60,9 +59,10 @@ def tuned(
     """
 
     def make() -> Any:
+        deltas = read_deltas(artifact, recipe.base)
         preflight.sample(recipe, x0, text, dtype, runtime)
         network = untuned(recipe, dtype, runtime)
-        unet.load_deltas(network, read_deltas(artifact.path("deltas"), recipe.base))
+        unet.load_deltas(network, deltas)
         return network.requires_grad_(False).eval()
 
     return runtime.shelf.get(stage, ("unet", recipe.base.unet, dtype, artifact.digest), make)
@@ -125,9 +125,39 @@ def schedule(base: Base, steps: int, runtime: Runtime) -> ddim.Schedule:
     return ddim.schedule(load.scheduler_config(runtime.locate(base.scheduler)), steps)
 
 
-def read_latents(artifact: Artifact, name: str, runtime: Runtime) -> Float[Tensor, "..."]:
-    """Latents out of an artifact, in float32 on the device of the work."""
-    return load_file(artifact.path(name))[name].to(runtime.device, torch.float32)
+def clip_latents(
+    artifact: Artifact, recipe: Tune, stage: str, runtime: Runtime
+) -> Float[Tensor, "f c h w"]:
+    """The clip as a tuning encoded it, in float32 on the device of the work.
+
+    Raises `InputError` unless they are latents of this base for the frames that were asked for.
+    """
+    vae = runtime.shelf.get(
+        stage,
+        ("the VAE's settings", recipe.base.vae),
+        lambda: preflight.autoencoder(runtime.locate(recipe.base.vae)).config,
+    )
+    smaller: int = 2 ** (len(vae.block_out_channels) - 1)
+    width, height = recipe.frames.size or (None, None)
+    shape = (
+        recipe.frames.frames,
+        vae.latent_channels,
+        None if height is None else height // smaller,
+        None if width is None else width // smaller,
+    )
+    return inputs.tensor(artifact, "latents", shape).to(runtime.device)
+
+
+def read_latents(artifact: Artifact, like: Float[Tensor, "f c h w"]) -> Float[Tensor, "f c h w"]:
+    """The latents at the end of an inversion of a clip with such latents, on their device."""
+    return inputs.tensor(artifact, "latents", tuple(like.shape)).to(like.device)
+
+
+def read_trajectory(
+    artifact: Artifact, like: Float[Tensor, "f c h w"], steps: int
+) -> Float[Tensor, "n f c h w"]:
+    """The latents before each step of an inversion and after its last."""
+    return inputs.tensor(artifact, "trajectory", (steps + 1, *like.shape)).to(like.device)
 
 
 def write_latents(out: Draft, x: Float[Tensor, "f c h w"]) -> None:
@@ -146,9 +176,9 @@ def condition(
     if artifact is None:
         return None
     size = (like.shape[2], like.shape[3])
-    blend = None if other is None else load_file(other.path("disparity"))["disparity"]
+    blend = None if other is None else inputs.disparity(other, like.shape[0])
     return depth.to_condition(
-        load_file(artifact.path("disparity"))["disparity"],
+        inputs.disparity(artifact, like.shape[0]),
         size,
         normalise,
         Controls() if controls is None else controls,
@@ -163,15 +193,28 @@ def write_deltas(out: Draft, tensors: Mapping[str, Tensor], base: Base) -> None:
     out.write("deltas", lambda path: save_file(whole, path, metadata=note))
 
 
-def read_deltas(path: Path, base: Base) -> dict[str, Tensor]:
-    """The trained tensors of a file, if it was trained on this base's U-Net."""
-    with safe_open(path, framework="pt") as file:
-        note = json.loads((file.metadata() or {}).get("dvid", "{}"))
-        trained_on: Digest | None = note.get("base", {}).get("unet")
-        if trained_on != base.unet:
-            raise InputError(
-                f"these deltas were tuned on another base, U-Net {str(trained_on)[:12]}"
-                f" and not {base.unet[:12]}",
-                hint="`dvid tune` the clip on this base",
-            )
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def read_deltas(artifact: Artifact, base: Base) -> dict[str, Tensor]:
+    """The trained tensors of a tuning, if it was trained on this base's U-Net."""
+    trained_on = _trained_on(artifact)
+    if trained_on != base.unet:
+        raise InputError(
+            f"these deltas were tuned on another base, U-Net {str(trained_on)[:12]}"
+            f" and not {base.unet[:12]}",
+            hint="`dvid tune` the clip on this base",
+        )
+    found = inputs.tensors(artifact, "deltas")
+    for name, tensor in found.items():
+        inputs.require_numbers(artifact, "deltas", name, tensor)
+    return found
+
+
+def _trained_on(artifact: Artifact) -> Digest | None:
+    try:
+        with safe_open(artifact.path("deltas"), framework="pt") as file:
+            note = json.loads((file.metadata() or {}).get("dvid", "{}"))
+        found: Digest | None = note.get("base", {}).get("unet")
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
+        raise inputs.unfit_for(
+            artifact, "deltas", f"it does not say what it was tuned on ({error})"
+        ) from error
+    return found

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvcli.recipes import Depth, Invert, Render
-from dvcli.stages import Work
+from dvcli.stages import Work, inputs
 from dvcli.store import Artifact
-from dvcli.video import frames as frame_file
 from dvcli.video.write import write
 
 
@@ -19,7 +18,7 @@ def build(recipe: Render, work: Work) -> None:
         frames = _grey(source)
     else:
         name = "reconstruction" if isinstance(recipe.source, Invert) else "frames"
-        frames = frame_file.load(source.path(name))
+        frames = inputs.frames(source, name)
     work.out.write(
         "media" + recipe.suffix,
         partial(write, frames=frames, fps=recipe.fps, metadata=recipe.provenance, crf=recipe.crf),
@@ -30,11 +29,9 @@ def build(recipe: Render, work: Work) -> None:
 def _grey(depth: Artifact) -> NDArray[np.uint8]:
     """Depth as it conditions the network, near = white, at the estimator's size."""
     # Here, because a render of frames need not wait for torch.
-    from safetensors.torch import load_file
-
     from dvcli.core.depth import to_condition
 
-    disparity = load_file(depth.path("disparity"))["disparity"]
+    disparity = inputs.disparity(depth)
     d = to_condition(disparity, (disparity.shape[2], disparity.shape[3]), "clip")
     grey = np.rint((d[:, 0, :, :, None].numpy() + 1) * 127.5).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:3], 3)))

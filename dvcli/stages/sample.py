@@ -22,7 +22,7 @@ def build(recipe: Sample, work: Work) -> None:
     runtime = work.runtime
     base = recipe.inverted.tuned.base
     noise = torch.Generator().manual_seed(recipe.seed)
-    clip = network.read_latents(work.inputs["tuned"], "latents", runtime)
+    clip = network.clip_latents(work.inputs["tuned"], recipe.inverted.tuned, STAGE, runtime)
     plan = network.schedule(base, recipe.inverted.steps, runtime)
     passed = _passed(recipe, work, clip, plan, noise)
     denoise = _denoiser(recipe, work, clip, plan)
@@ -53,10 +53,10 @@ def _passed(
 ) -> Callable[[int], torch.Tensor]:
     """The clip's latent before each step: from the inversion, or the clip with so much noise."""
     if recipe.midway:
-        way = network.read_latents(work.inputs["inverted"], "trajectory", work.runtime)
+        way = network.read_trajectory(work.inputs["inverted"], clip, len(plan))
         return lambda k: way[len(plan) - k]
     if recipe.start == "inverted":
-        last = network.read_latents(work.inputs["inverted"], "latents", work.runtime)
+        last = network.read_latents(work.inputs["inverted"], clip)
         return lambda k: last
     noise = torch.randn(clip.shape, generator=generator).to(clip.device)
     if recipe.strength == 1:
@@ -68,6 +68,9 @@ def _passed(
 def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedule) -> ddim.Denoiser:
     """Guidance over the edited prompt and the negative one; both see depth while it acts."""
     runtime, tuned = work.runtime, recipe.inverted.tuned
+    depth = network.condition(
+        work.inputs.get("depth"), clip, tuned.normalise, recipe.controls, work.inputs.get("blend")
+    )
     prompts = (recipe.prompt, recipe.negative)
     words = [network.embedding(tuned.base, p, recipe.dtype, STAGE, runtime) for p in prompts]
     # Each prompt keeps features of its own, so with those the two go in turn.
@@ -77,10 +80,6 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
         and _side_by_side(tuned, clip, words[0], recipe.dtype, runtime)
     )
     net = network.tuned(tuned, work.inputs["tuned"], clip, words[0], recipe.dtype, STAGE, runtime)
-    depth = network.condition(
-        work.inputs.get("depth"), clip, tuned.normalise, recipe.controls, work.inputs.get("blend")
-    )
-
     # A recorded call replays all levels of the network, so one that skips some is not recorded.
     by = network.recorder(runtime) if recipe.reuse == 1 else None
 

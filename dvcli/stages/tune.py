@@ -16,9 +16,8 @@ from dvcli.errors import DvidError
 from dvcli.models import latents
 from dvcli.recipes import Tune
 from dvcli.runtime import Runtime
-from dvcli.stages import Work, network, preflight
+from dvcli.stages import Work, inputs, network, preflight
 from dvcli.store import Partial
-from dvcli.video import frames as frame_file
 
 STAGE = Tune.stage
 TOLD = 0.5  # seconds between two looks at the loss where looking waits for the device
@@ -31,18 +30,19 @@ def build(recipe: Tune, work: Work) -> None:
     Goes on from the newest intact checkpoint of an earlier, interrupted run of the same recipe.
     """
     runtime = work.runtime
-    frames = torch.from_numpy(frame_file.load(work.inputs["frames"].path("frames")))
+    frames = torch.from_numpy(inputs.frames(work.inputs["frames"], choice=recipe.frames))
     like = preflight.encode(recipe, (frames.shape[0], frames.shape[1], frames.shape[2]), runtime)
     if recipe.steps == 0:
         network.write_latents(work.out, _encode(recipe, frames, runtime))
         network.write_deltas(work.out, {}, recipe.base)
         return
+    seen = torch.empty(like.shape, device=runtime.device)
+    depth = network.condition(work.inputs.get("depth"), seen, recipe.normalise)
     text = network.embedding(recipe.base, recipe.prompt, recipe.dtype, STAGE, runtime)
     network.drop_text_encoder(recipe.base, recipe.dtype, runtime)
     saving = preflight.recompute(recipe, like, text, runtime)
     x0 = _encode(recipe, frames, runtime)
     network.write_latents(work.out, x0)
-    depth = network.condition(work.inputs.get("depth"), x0, recipe.normalise)
     net = network.untuned(recipe, recipe.dtype, runtime)
     checkpoint_gradients(net, saving.level)
     _train(recipe, work, net, x0, depth, text, offload=saving.offload)

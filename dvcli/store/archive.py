@@ -26,11 +26,16 @@ FORMAT, SCHEMA = "dvid archive", 1
 MANIFEST, NOTICE = "manifest.json", "NOTICE.txt"
 BLOCK = tarfile.BLOCKSIZE
 Stream: TypeAlias = IO[bytes] | gzip.GzipFile
+# What is held in memory while an archive is read: much more than anybody's runs and records take,
+# and far less than a small file can be made to unfold to. Bytes of one, by its folder, and of all.
+MANIFEST_LIMIT = 32 * 2**20
+LIMITS = {"runs": 2**20, "actions": 4 * 2**20, "": 4 * 2**20}
+ALL_LIMIT = 64 * 2**20
 _GZIP = (".tar.gz", ".tgz")
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
     """One file of an archive; `size` in bytes."""
 
@@ -91,8 +96,13 @@ def export(
         Member(name=f"objects/{sha256}", size=objects[sha256], sha256=sha256)
         for sha256 in sorted(objects)
     ]
+    head = manifest(members)
+    if len(head) > MANIFEST_LIMIT or excess(members) is not None:
+        raise UsageError(
+            f"{len(members)} files are more than one archive holds",
+            hint="export runs one by one, or with `dvid cache push`",
+        )
     with _whole(target, overwrite) as out:
-        head = manifest(members)
         _add(out, MANIFEST, len(head), io.BytesIO(head))
         for member in members:
             if member.name in small:
@@ -107,6 +117,21 @@ def manifest(members: Sequence[Member]) -> bytes:
     """The first member: what the others are, in their order."""
     listed = [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in members]
     return keys.canonical({"format": FORMAT, "schema": SCHEMA, "members": listed}) + b"\n"
+
+
+def excess(members: Sequence[Member]) -> str | None:
+    """What is too large among all that is no object; None where nothing is."""
+    total = 0
+    for member in members:
+        folder = member.name.rpartition("/")[0]
+        if folder == "objects":
+            continue
+        total += member.size
+        if member.size > LIMITS[folder]:
+            return f"`{member.name}` is larger than it can be"
+        if total > ALL_LIMIT:
+            return "its runs and records are more than one archive holds"
+    return None
 
 
 def header(name: str, size: int) -> bytes:
@@ -162,7 +187,7 @@ def _whole(target: Path, overwrite: bool) -> Iterator[Stream]:
                 yield file
             file.flush()
             os.fsync(file.fileno())
-        if target.exists() and not overwrite:
+        if os.path.lexists(target) and not overwrite:
             _same_or_refuse(temporary, target)
         mask = os.umask(0)
         os.umask(mask)

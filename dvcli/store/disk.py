@@ -4,11 +4,13 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 
 # The refusals of a cache that is only to be read; anything else is a failure.
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_CHUNK = 4 * 2**20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_TEXT = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
 
@@ -71,9 +73,18 @@ def unique(name: str) -> str:
     return f"{os.urandom(8).hex()}-{name}"
 
 
-def digest(file: BufferedReader) -> str:
-    """SHA-256 of the open file, 64 hex digits."""
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def digest(file: BufferedReader, waiting: Callable[[], None] | None = None) -> str:
+    """SHA-256 of the open file, 64 hex digits.
+
+    `waiting` is called after every few MiB; what it raises ends the reading.
+    """
+    if waiting is None:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    found, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
+    while count := file.readinto(buffer):
+        found.update(buffer[:count])
+        waiting()
+    return found.hexdigest()
 
 
 def discard(path: Path) -> None:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """A file that is not what it should be; `repaired` when it went to quarantine."""
+    """A file that is not what it should be; `repaired` when it went to quarantine.
+
+    `stuck` is why it did not, where that was tried.
+    """
 
     path: Path
     problem: str
     repaired: bool
+    stuck: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +63,9 @@ def verify(store: "Store", repair: bool, seen: Callable[[int], None] | None) -> 
     damaged: list[Damage] = []
 
     def complain(path: Path, problem: str) -> None:
-        moved = repair and store.quarantine(path)
-        damaged.append(Damage(path=path, problem=problem, repaired=moved))
+        stuck = store.quarantine(path) if repair else None
+        moved = repair and stuck is None
+        damaged.append(Damage(path=path, problem=problem, repaired=moved, stuck=stuck))
 
     # A collection moves what it looks at for a moment; it waits until a repair is done.
     with store.lock("gc") if repair else nullcontext():

@@ -80,7 +80,12 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What lies in the folder, by name; nothing where it cannot be read."""
+    """What lies in the folder, by name; nothing where it cannot be read, or is only a link.
+
+    No folder of the store is a link of ours, and what one leads to is not to be collected.
+    """
+    if folder.is_symlink():
+        return []
     try:
         return sorted(folder.iterdir())
     except OSError:

@@ -9,6 +9,7 @@ import os
 import stat
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from dvcli.errors import InputError, MissingError
@@ -21,9 +22,13 @@ _KEPT = 4000
 
 
 class Memo:
-    """Digests by (device, inode, size, mtime_ns, ctime_ns), kept in the file at `path`."""
+    """Digests by (device, inode, size, mtime_ns, ctime_ns), kept in the file at `path`.
+
+    `waiting`, if set, is called every few MiB while a file from outside is read; raising ends that.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.waiting: Callable[[], None] | None = None
         self._path = path
         self._known: dict[_Seen, str] | None = None
 
@@ -34,7 +39,7 @@ class Memo:
                 known = self._recall(path)
                 if known is not None:
                     return known
-                sha256, settled = self._read(path)
+                sha256, settled = self._read(path, self.waiting)
                 if settled:
                     return sha256
         except (FileNotFoundError, NotADirectoryError):
@@ -45,6 +50,13 @@ class Memo:
         raise InputError(
             f"`{path}` changes while it is read", hint="try again once it has been written"
         )
+
+    def knows(self, path: Path) -> bool:
+        """Whether the file's digest is known without reading it."""
+        try:
+            return self._recall(path) is not None
+        except OSError:
+            return False
 
     def has(self, path: Path, sha256: str, size: int) -> bool:
         """Whether the regular file at `path` is of that size and has that content."""
@@ -72,13 +84,13 @@ class Memo:
     def _recall(self, path: Path) -> str | None:
         return self._entries().get(_seen(path.stat()))
 
-    def _read(self, path: Path) -> tuple[str, bool]:
+    def _read(self, path: Path, waiting: Callable[[], None] | None = None) -> tuple[str, bool]:
         """The digest of what is in the file, and whether nobody touched it meanwhile."""
         with open(path, "rb", opener=_open) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise InputError(f"`{path}` is not a file")
-            sha256 = disk.digest(file)
+            sha256 = disk.digest(file, waiting)
             if _seen(os.fstat(file.fileno())) != _seen(before):
                 return sha256, False
         if time.time_ns() - before.st_mtime_ns > _RACY_NS:

@@ -8,6 +8,7 @@ have the key of their own pre-image, and objects to be what a record names.
 import gzip
 import hashlib
 import json
+import re
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -25,8 +26,13 @@ from dvcli.store.record import Output
 if TYPE_CHECKING:
     from dvcli.store.store import Store
 
-_MANIFEST_LIMIT = 64 * 2**20
-_SMALL_LIMIT = 16 * 2**20  # of a record, a run or the notice
+# A manifest is read as the one spelling that `archive.manifest` gives: any other JSON may unfold to
+# twenty times its size in memory.
+_BEGIN = re.compile(rb'\{"format":"([^"\\]{1,80})","members":\[')
+_MEMBER = re.compile(
+    rb'\{"name":("(?:[^"\\]|\\.){1,1000}"),"sha256":"([0-9a-f]{64})","size":([0-9]{1,18})\}'
+)
+_END = re.compile(rb'\],"schema":([0-9]{1,9})\}\n\Z')
 _PADDING_LIMIT = 2**20  # after the last member, for archives that another program wrote anew
 _CHUNK = 1 << 20
 Fate = Literal["new", "here", "kept", "replaced"]
@@ -54,7 +60,7 @@ class Refused(Exception):
 class _Content:
     notice: str = ""
     runs: dict[str, bytes] = field(default_factory=dict)
-    records: dict[str, dict[str, object]] = field(default_factory=dict)
+    records: dict[str, bytes] = field(default_factory=dict)  # whole and of that key
     objects: dict[str, int] = field(default_factory=dict)
 
 
@@ -102,7 +108,10 @@ class Parcel:
 
         Where the store has another result under a key it stays, unless `overwrite`.
         """
-        return [self._publish(made, overwrite) for made in self._content.records.values()]
+        return [
+            self._publish(_record(data, key), overwrite)
+            for key, data in self._content.records.items()
+        ]
 
     def _publish(self, made: Mapping[str, object], overwrite: bool) -> Arrived:
         key, outputs = str(made["key"]), record.outputs_of(made)
@@ -132,7 +141,9 @@ class Parcel:
                 source: Stream = gzip.GzipFile(fileobj=raw, mode="rb") if packed else raw
                 self._unpack(source)
         except (FileNotFoundError, NotADirectoryError):
-            raise MissingError(f"there is no file `{self._file}`") from None
+            raise MissingError(
+                f"there is no file `{self._file}`", hint="`dvid cache export` writes one"
+            ) from None
         except (Refused, EOFError, zlib.error, gzip.BadGzipFile) as reason:
             raise InputError(
                 f"`{self._file}` is no intact archive, so nothing was imported: {reason}",
@@ -144,7 +155,9 @@ class Parcel:
             raise InputError(f"`{self._file}` cannot be read: {refused.strerror}") from refused
 
     def _unpack(self, source: Stream) -> None:
-        members = _manifest(_small(source, archive.MANIFEST, None, _MANIFEST_LIMIT))
+        members = _manifest(_small(source, archive.MANIFEST, None))
+        if (reason := archive.excess(members)) is not None:
+            raise Refused(reason)
         need = sum(m.size for m in members if m.name.startswith("objects/"))
         room = _room(self._place.folder)
         if need > room:
@@ -164,10 +177,11 @@ class Parcel:
             self._stage(source, member)
             content.objects[name] = member.size
             return
-        data = _small(source, member.name, member, _SMALL_LIMIT)
+        data = _small(source, member.name, member)
         if folder == "actions":
             key = name.removesuffix(".json")
-            content.records[key] = _record(data, key)
+            _record(data, key)
+            content.records[key] = data
         elif folder == "runs":
             content.runs[name.removesuffix(".json")] = data
         else:
@@ -190,8 +204,8 @@ class Parcel:
 
     def _check(self) -> None:
         named: dict[str, int] = {}
-        for key, made in self._content.records.items():
-            for name, output in record.outputs_of(made).items():
+        for key, data in self._content.records.items():
+            for name, output in record.outputs_of(_record(data, key)).items():
                 if self._content.objects.get(output.sha256) != output.size:
                     raise Refused(f"`{name}` of the artifact {key[:12]} is not in it")
                 named[output.sha256] = output.size
@@ -229,17 +243,22 @@ def _room(folder: Path) -> int:
 
 def _manifest(data: bytes) -> list[Member]:
     """The members to come. Every name is one of four forms, and none comes twice."""
-    try:
-        found = json.loads(data)
-        if found["format"] != archive.FORMAT:
-            raise Refused(f"its manifest is of `{found['format']}`")
-        if found["schema"] != archive.SCHEMA:
-            raise Refused(f"its format is {found['schema']}, this version reads {archive.SCHEMA}")
-        members = [
-            Member(name=m["name"], size=m["size"], sha256=m["sha256"]) for m in found["members"]
-        ]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise Refused("its manifest cannot be read") from None
+    begin, end = _BEGIN.match(data), _END.search(data, max(len(data) - 32, 0))
+    if begin is None or end is None:
+        raise Refused("its manifest cannot be read")
+    form, schema = begin[1].decode(errors="replace"), int(end[1])
+    if form != archive.FORMAT:
+        raise Refused(f"its manifest is of `{form}`")
+    if schema != archive.SCHEMA:
+        raise Refused(f"its format is {schema}, this version reads {archive.SCHEMA}")
+    members: list[Member] = []
+    place = begin.end()
+    while place < end.start():
+        found = _MEMBER.match(data, place + bool(members), end.start())
+        if found is None or (members and data[place : place + 1] != b","):
+            raise Refused("its manifest cannot be read")
+        members.append(_told(found))
+        place = found.end()
     for member in members:
         if not _lawful(member):
             raise Refused(f"its manifest names {str(member.name)[:80]!r}")
@@ -248,11 +267,15 @@ def _manifest(data: bytes) -> list[Member]:
     return members
 
 
+def _told(found: re.Match[bytes]) -> Member:
+    try:
+        name = json.loads(found[1])
+    except ValueError:
+        raise Refused("its manifest cannot be read") from None
+    return Member(name=name, size=int(found[3]), sha256=found[2].decode())
+
+
 def _lawful(member: Member) -> bool:
-    if type(member.size) is not int or not 0 <= member.size < 2**60:
-        return False
-    if not all(isinstance(part, str) for part in (member.name, member.sha256)):
-        return False
     folder, _, name = member.name.rpartition("/")
     match folder:
         case "objects":
@@ -275,10 +298,10 @@ def _record(data: bytes, key: str) -> dict[str, object]:
     return made
 
 
-def _small(source: Stream, name: str, member: Member | None, limit: int) -> bytes:
+def _small(source: Stream, name: str, member: Member | None) -> bytes:
     """The bytes of the member that comes next, checked if the manifest has told of it."""
     size = _next(source, name, None if member is None else member.size)
-    if size > limit:
+    if member is None and size > archive.MANIFEST_LIMIT:
         raise Refused(f"`{name}` is larger than it can be")
     data = _exactly(source, size)
     _padding(source, Member(name=name, size=size, sha256=""))

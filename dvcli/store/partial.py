@@ -27,10 +27,13 @@ class _Saved:
 
 
 class Partial:
-    """The checkpoints of one key: each a file and, beside it, `<file>.json` with its SHA-256."""
+    """The checkpoints of one key: each a file and, beside it, `<file>.json` with its SHA-256.
 
-    def __init__(self, store: "Store", key: str) -> None:
-        self._store = store
+    `before` is called before each is written; what it raises ends the work, and none is kept.
+    """
+
+    def __init__(self, store: "Store", key: str, before: Callable[[], None] | None = None) -> None:
+        self._store, self._before = store, before
         self._folder = store.home / "partial" / key
         self._refused = False
 
@@ -40,6 +43,8 @@ class Partial:
         The newest two stay. A disk that refuses is noted once in the log and ends nothing.
         """
         record.output_name(name)
+        if self._before is not None:
+            self._before()
         tmp = self._store.home / "tmp" / disk.unique(name)
         try:
             disk.folder(tmp.parent)
@@ -80,6 +85,8 @@ class Partial:
 
     def damaged(self) -> list[Path]:
         """The files here that no work could go on from, whatever they are."""
+        if self._folder.is_symlink():
+            return []  # what others have put elsewhere is none of ours
         known = dict(self.intact())
         whole = {path for name in known for path in (known[name], self._side(name))}
         try:

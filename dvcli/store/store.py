@@ -160,11 +160,11 @@ class Store:
 
         return Draft(self, preimage)
 
-    def partial(self, key: str) -> "Partial":
+    def partial(self, key: str, *, before: Callable[[], None] | None = None) -> "Partial":
         """The checkpoints of an unfinished artifact; see `Partial`."""
         from dvcli.store.partial import Partial
 
-        return Partial(self, key)
+        return Partial(self, key, before)
 
     # Keeping house; told in `listing`, `health` and `sweep`
 
@@ -246,14 +246,14 @@ class Store:
         self._loose[artifact.key] = artifact
         return artifact
 
-    def quarantine(self, path: Path) -> bool:
-        """Whether the file is out of the way, with the damaged ones."""
+    def quarantine(self, path: Path) -> str | None:
+        """None once the file is out of the way, with the damaged ones; else why it is not."""
         try:
             path.rename(disk.folder(self.home / "quarantine") / disk.unique(path.name))
         except OSError as refused:
             _log.debug("`%s` cannot be moved to quarantine: %s", path, refused)
-            return False
-        return True
+            return refused.strerror or str(refused)
+        return None
 
     def refused(self, error: Exception) -> None:
         """Take note that the disk would not store something."""

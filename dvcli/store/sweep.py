@@ -7,6 +7,7 @@ its own copy in where one is not. One of the two always comes second and sees th
 """
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,8 @@ class Sweep:
     """What a collection removed, or would remove; sizes in bytes of objects.
 
     `swept` counts the leftovers: of killed processes, stale checkpoints, objects that no record
-    names, quarantine. `after > limit` says that what must be kept is more than the limit.
+    names, quarantine. `after > limit` says that what must be kept is more than the limit. `stuck`
+    are the files that the disk would not let go of, `why` its words for the first of them.
     """
 
     removed: tuple[Entry, ...]
@@ -42,6 +44,8 @@ class Sweep:
     before: int
     after: int
     limit: float
+    stuck: tuple[Path, ...] = ()
+    why: str = ""
 
 
 def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_run: bool) -> Sweep:
@@ -76,13 +80,17 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
                 orphans.add(sha)
                 total -= sizes.get(sha, 0)
     leftovers = list(_leftovers(store, now, grace))
+    stuck: list[tuple[Path, str]] = []
     if not dry_run:
         with store.lock("gc"):
-            gone = _remove(store, victims, orphans, young=lambda path: not old(path))
+            gone, stuck = _remove(store, victims, orphans, young=lambda path: not old(path))
             for path in leftovers:
                 disk.discard(path)
+            stuck += [(path, "it stays") for path in leftovers if os.path.lexists(path)]
+            leftovers = [path for path in leftovers if not os.path.lexists(path)]
             _sweep_locks(store, now)
         victims = [entry for entry in victims if entry.key in gone]
+        orphans &= gone
         total = before - sum(sizes.get(sha, 0) for sha in gone)
     return Sweep(
         removed=tuple(victims),
@@ -92,6 +100,8 @@ def gc(store: "Store", limit: float, grace: float, roots: frozenset[str], dry_ru
         before=before,
         after=total,
         limit=limit,
+        stuck=tuple(path for path, _ in stuck),
+        why=stuck[0][1] if stuck else "",
     )
 
 
@@ -114,7 +124,10 @@ def rm(store: "Store", prefix: str) -> Entry:
     uses.update(listing.named_elsewhere(store))
     lonely = {sha for sha in _contents(found[0]) if uses[sha] == 1}
     with store.lock("gc"):
-        gone = _remove(store, found, lonely, young=lambda _: False)
+        gone, stuck = _remove(store, found, lonely, young=lambda _: False)
+    if stuck:
+        path, why = stuck[0]
+        raise StorageError(f"`{path}` cannot be removed: {why}")
     if key not in gone:
         raise StorageError(f"{key[:12]} could not be removed from `{store.root}`")
     return found[0]
@@ -130,12 +143,16 @@ def _contents(entry: Entry) -> set[str]:
 
 def _remove(
     store: "Store", victims: list[Entry], orphans: set[str], *, young: Callable[[Path], bool]
-) -> set[str]:
-    """Keys and contents that are gone for good."""
+) -> tuple[set[str], list[tuple[Path, str]]]:
+    """Keys and contents that are gone for good, and what could not be moved, with the reason.
+
+    One file that stays, as another user's does, keeps none of the others.
+    """
     gone: set[str] = set()
+    stuck: list[tuple[Path, str]] = []
     for entry in victims:
         path = store.record_path(entry.key)
-        away = _take(store, path)
+        away = _take(store, path, stuck)
         if away is None:
             continue
         if young(away):
@@ -145,7 +162,7 @@ def _remove(
         gone.add(entry.key)
     taken: dict[str, Path] = {}
     for sha in orphans:
-        away = _take(store, store.object_path(sha))
+        away = _take(store, store.object_path(sha), stuck)
         if away is not None:
             taken[sha] = away
     still = {*_uses(listing.entries(store)), *listing.named_elsewhere(store)}
@@ -155,10 +172,10 @@ def _remove(
             continue
         disk.discard(away)
         gone.add(sha)
-    return gone
+    return gone, stuck
 
 
-def _take(store: "Store", path: Path) -> Path | None:
+def _take(store: "Store", path: Path, stuck: list[tuple[Path, str]]) -> Path | None:
     away = store.home / "tmp" / disk.unique(path.name)
     try:
         disk.folder(away.parent)
@@ -166,7 +183,8 @@ def _take(store: "Store", path: Path) -> Path | None:
     except FileNotFoundError:
         return None
     except OSError as refused:
-        raise StorageError(f"`{path}` cannot be removed: {refused.strerror}") from refused
+        stuck.append((path, refused.strerror or str(refused)))
+        return None
     return away
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvcli.errors import StorageError
 from dvcli.store import disk, locks
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from dvcli.store.store import Store
 
+TEMPORARY_HINT = "`dvid cache gc` makes room, `TMPDIR` names a folder on another disk"
 _ROOM = 16 * 2**20  # with less free than this a disk counts as full before anything is written
 _log = logging.getLogger(__name__)
 
@@ -51,10 +53,17 @@ def elsewhere(store: "Store", full: Workplace) -> Workplace:
 
 
 def temporary() -> Path:
-    """A new folder in the system's temporary folder."""
+    """A new folder in the system's temporary folder. Raises `StorageError` where none can be."""
     import tempfile
 
-    return Path(tempfile.mkdtemp(prefix="dvid-"))
+    try:
+        return Path(tempfile.mkdtemp(prefix="dvid-"))
+    except OSError as refused:
+        # Where no folder takes a file Python says that it found none, and not why.
+        why = refused.strerror if disk.is_full(refused) else "full, or closed to you"
+        raise StorageError(
+            f"no folder for temporary files can be written: {why}", hint=TEMPORARY_HINT
+        ) from refused
 
 
 def end(place: Workplace) -> None:

@@ -3,9 +3,11 @@
 Nothing the child says is unpickled: it answers in JSON, and gives frames as a `.npy` file.
 """
 
+import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,16 +15,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from dvcli.errors import InputError, StorageError
+from dvcli.store import disk, workplace
 
 SECONDS = 900.0  # of wall-clock time for one clip
 # Bytes beyond what the decoder's libraries take themselves; no more than half of the machine's, but
 # for a machine so small that half would not decode a 4K clip.
 MEMORY = 6 * 2**30
 LEAST = 2**30
+_ROOM = 2**16  # with less free than this a decoder may have had no room for its answer
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 _LOG = logging.getLogger("dvcli.video")
 
@@ -47,8 +50,8 @@ def asked(task: Mapping[str, object], path: Path) -> Iterator[Reply]:
 
     However the child ends, what is raised is one `InputError` (or `StorageError` for a full disk).
     """
-    with TemporaryDirectory(prefix="dvid-") as folder:
-        room = Path(folder)
+    room = workplace.temporary()
+    try:
         verbose = _LOG.isEnabledFor(logging.DEBUG)
         memory = memory_limit()
         request = {
@@ -58,9 +61,14 @@ def asked(task: Mapping[str, object], path: Path) -> Iterator[Reply]:
             "verbose": verbose,
             "parent": os.getpid(),
         }
-        (room / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        try:
+            (room / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        except OSError as refused:
+            raise _no_room(room, refused.strerror or str(refused)) from refused
         status = _run(room, path, verbose)
         yield Reply(answer=_answer(room, path, status, memory), frames=room / "frames.npy")
+    finally:
+        disk.discard(room)
 
 
 def memory_limit() -> int:
@@ -114,6 +122,8 @@ def _answer(room: Path, path: Path, status: int, memory: int) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads((room / "answer.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
+        if shutil.disk_usage(room).free < _ROOM:
+            raise _no_room(room, os.strerror(errno.ENOSPC)) from None
         answer = {"refusal": "crash"}
     match answer.get("refusal"):
         case None:
@@ -121,7 +131,7 @@ def _answer(room: Path, path: Path, status: int, memory: int) -> dict[str, Any]:
         case "input":
             raise InputError(answer["message"], hint=answer["hint"])
         case "storage":
-            raise StorageError(answer["message"], hint="point `TMPDIR` at a disk with more room")
+            raise StorageError(answer["message"], hint=workplace.TEMPORARY_HINT)
         case "memory":
             raise InputError(
                 f"reading `{path}` needs more than {memory / 2**30:.3g} GiB of memory",
@@ -136,6 +146,12 @@ def _answer(room: Path, path: Path, status: int, memory: int) -> dict[str, Any]:
             if "traceback" in answer:
                 error.add_note(answer["traceback"])
             raise error
+
+
+def _no_room(room: Path, why: str) -> StorageError:
+    return StorageError(
+        f"`{room.parent}` takes no temporary files: {why}", hint=workplace.TEMPORARY_HINT
+    )
 
 
 def _ending(status: int) -> str:

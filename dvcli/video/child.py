@@ -18,7 +18,7 @@ from typing import Any
 from dvcli.errors import InputError
 from dvcli.video.choice import BYTES, Choice
 from dvcli.video.metadata import find_metadata
-from dvcli.video.picking import describe, pick
+from dvcli.video.picking import describe, open_clip, pick
 from dvcli.video.probe import info_to
 
 FILE = BYTES + 2**20  # the largest file: the frames of one read, and the header before them
@@ -43,6 +43,7 @@ def main(room: Path) -> None:
         answer = {"refusal": "memory"}
     except Exception as error:  # noqa: BLE001  # a hostile file may raise anything
         answer = _other(error)
+        (room / "frames.npy").unlink(missing_ok=True)  # it may have taken the room for the answer
     (room / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
 
@@ -60,6 +61,9 @@ def serve(request: Mapping[str, Any], frames: Path) -> dict[str, Any]:
     match request["task"]:
         case "probe":
             return {"info": info_to(describe(path, None))}
+        case "open":
+            open_clip(path)
+            return {}
         case "metadata":
             return {"metadata": find_metadata(path)}
         case task:

@@ -1,9 +1,11 @@
 """Frames as an artifact: one safetensors file with the one tensor `frames`, and no metadata."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -26,7 +28,7 @@ def load(path: Path) -> UInt8[np.ndarray, "f H W 3"]:
     return _checked(tensors["frames"], path)
 
 
-def _checked(frames: UInt8[np.ndarray, "f H W 3"], path: Path) -> UInt8[np.ndarray, "f H W 3"]:
+def _checked(frames: NDArray[Any], path: Path) -> UInt8[np.ndarray, "f H W 3"]:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise InputError(f"`{path}` is not uint8 RGB frames, but {frames.dtype} {frames.shape}")
     return frames

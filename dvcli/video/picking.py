@@ -24,6 +24,7 @@ from dvcli.video.decode import (
     seekable,
 )
 from dvcli.video.framing import fit_to
+from dvcli.video.opening import open_media
 from dvcli.video.probe import ClipInfo, display_size
 from dvcli.video.stills import (
     Pixels,
@@ -52,6 +53,13 @@ def describe(path: Path, stream: int | None) -> ClipInfo:
     if path.is_dir():
         return folder_times(path)[1]
     return animation_times(path)[1] if is_still(path) else survey(path, stream).info
+
+
+def open_clip(path: Path) -> None:
+    """Raise `InputError` unless the file's first bytes are those of something to be read."""
+    if not is_still(path):
+        with open_media(path):
+            pass
 
 
 def pick(path: Path, choice: Choice, target: Path) -> Taken:

@@ -59,6 +59,11 @@ def probe(path: Path) -> ClipInfo:
     return info_from(ask({"task": "probe", "path": str(path)}, path).answer["info"])
 
 
+def require_media(path: Path) -> None:
+    """Raise `InputError` for a file that cannot be opened as a clip; little of it is read."""
+    ask({"task": "open", "path": str(path)}, path)
+
+
 def display_size(width: int, height: int, sar: Fraction, rotation: int) -> tuple[int, int]:
     """The size of a picture as shown: the shorter side of its pixels is stretched, then turned."""
     if sar >= 1:

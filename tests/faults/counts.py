@@ -18,6 +18,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "media": (500, 20_000),  # mutated clips
     "signals": (10, 200),  # tunings stopped by ^C or SIGTERM at a random moment
     "checkpoints": (10, 100),  # tunings killed, the newest checkpoint then damaged
+    "intervals": (3, 24),  # steps after which a tuning is killed, for each interval
     "text": (300, 50_000),  # prompts, TOML, JSON lines and run files
     "leaks": (20, 200),  # samples in one process
     "kills": (100, 2_000),  # SIGKILL while publishing

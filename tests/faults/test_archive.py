@@ -6,6 +6,8 @@ import io
 import json
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -227,6 +229,18 @@ def bomb(members: Members) -> bytes:
     return gzip.compress(good.rstrip(b"\0") + bytes(200_000_000), 1)
 
 
+def empty(value: bytes, count: int = 1000) -> bytes:
+    """A manifest whose members are so many values that say nothing."""
+    values = b",".join([value] * count)
+    return b'{"format":"dvid archive","members":[%s],"schema":1}\n' % values
+
+
+def many_runs() -> bytes:
+    """A manifest of 65 runs of a megabyte each."""
+    told = [Member(name=f"runs/{n}.json", size=2**20, sha256="0" * 64) for n in range(65)]
+    return archive.manifest(told)
+
+
 HOSTILE: dict[str, Callable[[Members], bytes]] = {
     "a name that climbs": lambda m: written(renamed(m, "../../../escaped")),
     "a listed name that climbs": lambda m: written(relisted(renamed(m, "objects/../../escaped"))),
@@ -269,6 +283,19 @@ HOSTILE: dict[str, Callable[[Members], bytes]] = {
     ),
     "a record of a later format": lambda m: written(resealed(m, lambda r: r.update(schema=2))),
     "a bomb": bomb,
+    "a run of megabytes": lambda m: written(relisted([*m, ("runs/x.json", b" " * (2**20 + 1))])),
+    "more runs than memory": lambda m: written([(archive.MANIFEST, many_runs()), *m[1:]]),
+    "a manifest of empty objects": lambda m: written([(archive.MANIFEST, empty(b"{}")), *m[1:]]),
+    "a manifest of empty lists": lambda m: written([(archive.MANIFEST, empty(b"[]")), *m[1:]]),
+    "a manifest in another spelling": lambda m: written(
+        [(m[0][0], m[0][1].replace(b'"size":', b'"size": ')), *m[1:]]
+    ),
+    "a manifest with a name that is no text": lambda m: written(
+        [(m[0][0], m[0][1].replace(b'"name":"', b'"name":"\\ud')), *m[1:]]
+    ),
+    "members without a comma": lambda m: written(
+        [(m[0][0], m[0][1].replace(b"},{", b"};{")), *m[1:]]
+    ),
     "bytes behind its end": lambda m: written(m) + b"x",
     "nothing": lambda m: b"",
     "a tar of nothing": lambda m: written([]),
@@ -292,6 +319,50 @@ def test_a_hostile_archive_is_refused_and_nothing_of_it_is_anywhere(
         path for path in before if "here/cache/v1/tmp" not in path
     ]
     assert untouched(here)
+
+
+@pytest.mark.parametrize("what", ["runs", "empty objects", "empty lists", "members"])
+def test_a_small_archive_takes_little_memory_whatever_it_unfolds_to(
+    tmp_path: Path, what: str
+) -> None:
+    """Each of these once took a gigabyte and more."""
+    file, data = tmp_path / "small.tar.gz", b" " * (16 * 2**20)
+    members: Members
+    if what == "runs":
+        members = relisted([(f"runs/{n}.json", data) for n in range(2)])
+    elif what == "members":
+        told = [
+            Member(name=f"actions/{n:064x}.json", size=1, sha256="0" * 64) for n in range(190_000)
+        ]
+        members = [(archive.MANIFEST, archive.manifest(told))]
+    else:
+        members = [(archive.MANIFEST, empty(b"{}" if "objects" in what else b"[]", 11 * 10**6))]
+    with gzip.open(file, "wb", compresslevel=1) as out:
+        for name, content in members:
+            archive._add(out, name, len(content), io.BytesIO(content))
+    program = (
+        "import re, sys; from pathlib import Path; from dvcli.cli.main import main;"
+        "code = main(['cache', 'import', sys.argv[1]]);"
+        "print(code, re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the most memory of a process is read from Linux's `/proc`")
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, timeout=100
+    )
+    code, most = map(int, said.stdout.split())
+    assert code == 3, said.stderr
+    assert file.stat().st_size < 2**20 * 3
+    assert most < 300 * 1024  # KiB
+
+
+def test_what_import_would_refuse_for_its_size_is_not_exported(
+    source: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "ALL_LIMIT", 1000)
+    with pytest.raises(UsageError, match="more than one archive holds"):
+        pack(source, tmp_path / "all.tar")
+    assert not (tmp_path / "all.tar").exists()
 
 
 def test_an_archive_that_tar_has_written_anew_is_taken(

@@ -1,15 +1,22 @@
 """A tuning that is killed, and whose newest checkpoint is then damaged: the one before serves."""
 
+import math
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from faults import counts, tuning
 from faults.nursery import Nursery
+from program import Dvid
+
+from dvcli.core import tuning as train
+from dvcli.runtime import Runtime
 
 
 def writable(path: Path) -> Path:
@@ -131,4 +138,58 @@ def test_with_every_checkpoint_damaged_it_begins_anew_and_ends_the_same(
     assert ended.status == 0, ended.said
     assert "is damaged and passed over" in ended.said
     assert tuning.resumed(ended.said) == 0
+    assert tuning.deltas() == unbroken.deltas
+
+
+class Killed(BaseException):
+    """Nobody gets to act after it."""
+
+
+@pytest.mark.parametrize("interval", [1.0, 2.5, 7.0])
+def test_a_kill_loses_no_more_than_the_time_between_two_checkpoints(
+    dvid: Dvid,
+    bikes: Path,
+    base: Path,
+    home: Path,
+    unbroken: tuning.Unbroken,
+    monkeypatch: pytest.MonkeyPatch,
+    interval: float,
+) -> None:
+    """By a clock on which a step takes a second; a step that is not done is lost in any case."""
+    unbroken.without(home / "again", monkeypatch)
+    now, last, real = [0.0], [0], train.train
+    step_by_step = SimpleNamespace(monotonic=lambda: now[0])
+
+    def killed_after(*arguments: Any, **named: Any) -> Iterator[train.Step]:
+        for step in real(*arguments, **named):
+            now[0] += 1
+            if step.index == last[0]:
+                raise Killed
+            yield step
+
+    monkeypatch.setattr("dvcli.stages.tune.time", step_by_step)
+    monkeypatch.setattr(train, "train", killed_after)
+    defaults = {**(Runtime.__init__.__kwdefaults__ or {}), "checkpoint_seconds": interval}
+    monkeypatch.setattr(Runtime.__init__, "__kwdefaults__", defaults)
+    words: list[str | Path] = [
+        "tune",
+        bikes,
+        "a man",
+        "--model",
+        base,
+        "--steps",
+        str(tuning.STEPS),
+    ]
+    words += ["--frames", "2", "--size", "64", "--device", "cpu", "-q"]
+    rng = random.Random(f"{counts.SEED}/interval/{interval}")
+    for kill in sorted(rng.sample(range(2, tuning.STEPS), min(counts.count("intervals"), 20))):
+        last[0] = kill
+        with pytest.raises(Killed):
+            dvid(*words)
+        found = tuning.checkpoints(home / "again")
+        kept = step_of(found[-1]) if found else 0
+        assert kill - math.ceil(interval) <= kept < kill
+        counts.tally("checkpoints", killed=1, lost_steps=kill - 1 - kept)
+    last[0] = 0
+    dvid(*words)
     assert tuning.deltas() == unbroken.deltas

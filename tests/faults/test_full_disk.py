@@ -1,5 +1,6 @@
 """A disk that fills up, 4 KiB at a time: exit 6, nothing half-written, and the result is had."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -149,3 +150,63 @@ def _without_samples(tuned: Path, tmp_path: Path) -> Path:
                 if entry.stage in ("sample", "render"):
                     store.rm(entry.key)
     return place
+
+
+@contextmanager
+def one_disk_for_all(folder: Path, room: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Cache, runs, temporary files and the working directory on one disk with so much room."""
+    (folder / "tmp").mkdir(parents=True)
+    (folder / "films").write_bytes(bytes(BLOCK))  # a disk of no size at all would have no end
+    with small_disk(folder, room):
+        patch.setenv("DVID_CACHE_DIR", str(folder / "cache"))
+        patch.setenv("DVID_STATE_DIR", str(folder / "state"))
+        patch.setenv("TMPDIR", str(folder / "tmp"))
+        # The usual ones of this machine are on another disk.
+        patch.setattr("tempfile._candidate_tempdir_list", lambda: [str(folder / "tmp")])
+        patch.setattr("tempfile.tempdir", None)
+        patch.chdir(folder)
+        try:
+            yield
+        finally:
+            patch.chdir(folder.parent)
+
+
+TUNING = ["a man", "--frames", "2", "--size", "64", "--steps", "1"]
+
+
+@pytest.mark.parametrize("room", [0, 3, 12, 40])
+@pytest.mark.parametrize("verb", ["tune", "extract"])
+def test_a_disk_that_is_full_for_everything_is_told_as_such(
+    dvid: Dvid,
+    base: Path,
+    bikes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+    verb: str,
+) -> None:
+    words = [*TUNING, "--model", base] if verb == "tune" else ["--frames", "9", "-o", "o.png"]
+    with one_disk_for_all(tmp_path / "disk", room * BLOCK, monkeypatch):
+        said = dvid(verb, bikes, *words, code=6)
+        assert "error: " in said.err
+        assert "hint: " in said.err
+        assert not Path("o.png").exists()
+        assert list((tmp_path / "disk").glob("tmp/*")) == []
+        assert list((tmp_path / "disk").glob(".dvid-*")) == []
+    counts.tally("full disk", full_for_everything=1)
+
+
+def test_a_clip_reaches_an_output_that_has_room_when_nothing_else_has(
+    dvid: Dvid, bikes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dvid("extract", bikes, "--frames", "9", "-o", "right.png")
+    right, out = Path("right.png").read_bytes(), tmp_path / "out"
+    out.mkdir()
+    with one_disk_for_all(tmp_path / "disk", 0, monkeypatch):
+        said = dvid("extract", bikes, "--frames", "9", "-o", out / "o.png", code=6)
+        assert said.lines == [str(out / "o.png")]
+        assert "could not store a result: " in said.err
+        assert "No space left on device" in said.err
+        assert (out / "o.png").read_bytes() == right
+        gc.collect()  # what a command works in goes with it, which here has not ended its process
+        assert list(out.iterdir()) == [out / "o.png"]

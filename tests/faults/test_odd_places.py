@@ -70,6 +70,74 @@ def test_a_read_only_cache_serves_new_results_go_out_and_keeping_house_says_why(
     assert "0 damaged" in dvid("cache", "verify").err
 
 
+# A cache with folders of two users
+
+
+@contextmanager
+def another_user(folder: Path) -> Iterator[None]:
+    """What is done here is done by a user who may write in the folder, and not in all of it."""
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root can take the place of another user")
+    opened = [path for path in folder.resolve().parents if path.stat().st_uid == 0]
+    modes = {path: path.stat().st_mode & 0o7777 for path in opened}
+    for path, mode in modes.items():
+        path.chmod(mode | 0o005)
+    os.setegid(12345)
+    os.seteuid(12345)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+def owned(folder: Path) -> None:
+    """Give the other user the folders, and what is in them."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 12345, 12345)
+
+
+def test_files_of_another_user_stay_the_rest_is_collected_and_it_is_said(
+    dvid: Dvid, home: Path, tmp_path: Path
+) -> None:
+    with Store.open(home / "cache") as store:
+        numbers = [n for n in range(0, 40, 2) if n % 5 != 0]
+        for n in numbers:
+            goods.put(store, n)
+            goods.age(store.record_path(goods.key(n)))
+        for path in (store.home / "objects").glob("*/*"):
+            goods.age(path)
+    if os.geteuid() == 0:
+        owned(home / "cache")
+        theirs = store.record_path(goods.key(numbers[3]))
+        os.chown(theirs.parent, 0, 0)
+    with another_user(home / "cache"):
+        said = dvid("cache", "gc", "--limit", "1", "--grace", "0", code=6)
+    assert f"`{theirs}` cannot be removed: Permission denied" in said.err
+    assert "what else could go has gone" in said.err
+    assert len(said.lines) == len(numbers) - 1
+    with Store.open(home / "cache") as store:
+        assert goods.check(store, numbers) == 1
+        assert list((store.home / "tmp").iterdir()) == []
+        assert store.verify().whole
+
+
+def test_what_cannot_be_set_aside_is_said_with_the_reason(dvid: Dvid, home: Path) -> None:
+    with Store.open(home / "cache") as store:
+        path = goods.put(store, 3).path("frames")
+        path.chmod(0o644)
+        path.write_bytes(b"harm")
+    with another_user(home / "cache"):
+        said = dvid("cache", "verify", "--repair", code=8)
+    assert f"`{path}` and 1 more is damaged and cannot be set aside: Permission denied" in said.err
+    assert f"whoever may write in `{home / 'cache'}` can repair it" in said.err
+    assert "verify --repair" not in said.err
+    dvid("cache", "verify", "--repair")
+    dvid("cache", "verify")
+
+
 # No home
 
 
