@@ -22,6 +22,11 @@ def resolve_device(asked: str) -> str:
     return asked
 
 
+def usable(device: str) -> bool:
+    """Whether torch may have that device, as far as can be told without importing torch."""
+    return not device.startswith("cuda") or _cuda_capability() is not None
+
+
 def resolve_dtype(asked: str, device: str) -> DType:
     """`fp32`, `bf16` or `fp16`; `auto` is fp32 but on CUDA, where it is bf16 if the card has it."""
     match asked:

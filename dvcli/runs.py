@@ -9,7 +9,7 @@ import os
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -203,7 +203,11 @@ class Runs:
             raise _unwritten(log, refused) from refused
 
     def samples(self, name: str) -> list[Made]:
-        """The clips sampled in the run, in order; of those that went to one file, the last."""
+        """The clips sampled in the run, each once, in the order in which they were first made.
+
+        Of clips that went to one file it is the last, of one that went to several the first file
+        that is still there.
+        """
         log = self._samples(name)
         try:
             lines = log.read_bytes().splitlines()
@@ -218,9 +222,15 @@ class Runs:
             except (Unfit, DvidError, ValueError, TypeError, KeyError, RecursionError) as damage:
                 _log.warning("a line of `%s` is passed over: %s", log, damage)
                 continue
-            made.pop(found.path, None)
+            if found.path in made and made[found.path].recipe != found.recipe:
+                del made[found.path]
             made[found.path] = found
-        return list(made.values())
+        clips: dict[Recipe, Made] = {}
+        for one in made.values():
+            kept = clips.setdefault(one.recipe, one)
+            if kept is not one and not os.path.exists(kept.path) and os.path.exists(one.path):  # noqa: PTH110
+                clips[one.recipe] = one
+        return list(clips.values())
 
     def rename(self, old: str, new: str) -> Run:
         """The run under its new name. Raises `UsageError` where the name is taken or none."""
@@ -312,11 +322,8 @@ class Runs:
         if ref is not None:
             return self._named(ref), None
         runs = self.all()
-        made = {os.path.realpath(run.cwd): run for run in reversed(runs) if run.cwd}
-        here = Path(os.path.realpath(cwd))
-        for place in (here, *here.parents):
-            if str(place) in made:
-                return made[str(place)], None
+        if mine := last_from(runs, cwd):
+            return mine, f"going on with the run `{mine.name}`"
         if not runs:
             raise UsageError("there is no run yet", hint="`dvid tune CLIP CAPTION` makes one")
         last = runs[0]
@@ -395,6 +402,13 @@ def received(name: str, data: bytes, *, cwd: str) -> Run:
         raise InputError(f"{name[:80]!r} cannot be the name of a run")
     clip = None if found.clip is None else Path(found.clip).name
     return replace(found, cwd=cwd, clip=clip, sources={}, updated=time.time())
+
+
+def last_from(runs: Iterable[Run], cwd: Path) -> Run | None:
+    """The first of the runs that was made from there, or from the nearest parent that has any."""
+    made = {os.path.realpath(run.cwd): run for run in reversed(list(runs)) if run.cwd}
+    here = Path(os.path.realpath(cwd))
+    return next((made[str(p)] for p in (here, *here.parents) if str(p) in made), None)
 
 
 def same_clip(one: Run, other: Run) -> bool:

@@ -212,6 +212,50 @@ def test_every_bad_line_is_counted_in_one_error(tuned: Path, dvid: Dvid) -> None
     assert re.search(r"error: line 2 .*\(and so are 2 more, such as line 3\)", said.err)
 
 
+def test_lines_that_cannot_be_read_and_clips_that_are_not_there_are_counted_together(
+    tuned: Path, dvid: Dvid
+) -> None:
+    said = dvid("batch", write(job("gone.mp4", "a fox"), "[1, 2]", job("bikes.mp4")), code=3)
+    assert re.search(r"line 1 .*gone.mp4.*\(and so are 2 more, such as line 2\)", said.err)
+
+
+def test_a_line_that_is_no_object_is_shown_a_job(dvid: Dvid) -> None:
+    assert 'such as {"clip": "bear.mp4", "caption"' in dvid("batch", write("[1, 2]"), code=3).err
+
+
+def test_jobs_and_results_are_counted_while_they_are_at_work(
+    clips: Path, base: Path, dvid: Dvid
+) -> None:
+    jobs = write(job("clips/bikes.mp4", "a fox", "a cat"), job("clips/b/bikes.mp4", "a fox"))
+    said = dvid("batch", jobs, "--model", base).err.splitlines()
+    counted = [
+        (line.split()[0], line.partition(", ")[2]) for line in said if re.match(r"\w+ 0/", line)
+    ]
+    stages = ("depth", "tune", "invert", "sample")
+    found = [one for one in counted if one[0] in stages]
+    way = [[(stage, f"job {n} of 2") for stage in ("tune", "invert")] for n in (1, 2)]
+    results = [("sample", f"result {n} of 3") for n in (1, 2, 3)]
+    assert [one for one in found if one[0] != "depth"] == [
+        *way[0],
+        *results[:2],
+        *way[1],
+        *results[2:],
+    ]
+    assert {told for stage, told in found if stage == "depth"} <= {"job 1 of 2", "job 2 of 2"}
+    assert [line for line in said if "clip 1 of" in line or "stage " in line] == []
+
+
+def test_jobs_that_tune_one_clip_in_two_ways_are_told_that_they_share_its_run(
+    clips: Path, base: Path, dvid: Dvid
+) -> None:
+    other = {**TUNE, "steps": 2}
+    ways = [job("clips/bikes.mp4", "a fox"), job("clips/bikes.mp4", "a cat", tune=other)]
+    said = dvid("batch", write(*ways), "--model", base, "-n")
+    assert "the jobs of lines 1 and 2 tune the clip of the run `bikes` in 2 ways" in said.err
+    apart = dvid("batch", write(ways[0], {**ways[1], "run": "b"}), "--model", base, "-n")
+    assert "2 ways" not in apart.err
+
+
 def test_nothing_in_the_file_is_an_error(dvid: Dvid) -> None:
     assert "has no job in it" in dvid("batch", write(""), code=3).err
     assert "no file `gone.jsonl`" in dvid("batch", "gone.jsonl", code=3).err
@@ -320,8 +364,10 @@ def test_a_dry_run_shows_each_stage_of_each_clip_once(
     said = dvid("batch", jobs, "--model", base, "-n")
     rows = [line.split("\t") for line in said.lines]
     stages = ["extract", "depth", "tune", "invert", "sample", "sample"]
-    assert [row[1] for row in rows] == [*stages, *stages[:-1]]
-    assert [row[2] for row in rows] == ["hit"] * 4 + ["miss"] * 7
+    assert [row[0] for row in rows] == [*stages, *stages[:-1]]
+    assert [row[1] for row in rows] == ["hit"] * 4 + ["miss"] * 7
+    assert [row[4] for row in rows] == ["bikes"] * 6 + ["bikes-2"] * 5
+    assert [row[5] for row in rows if row[0] == "sample"] == ["a fox", "a cat", "a fox"]
     assert not Path("out").exists()
 
 
@@ -417,7 +463,7 @@ def test_a_stop_keeps_what_is_done_and_the_same_command_goes_on(
     time.sleep(1)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
-    assert running.returncode == 130
+    assert running.returncode == -signal.SIGINT
     assert "is kept" in err
     assert first["status"] == "ok"
     write(job("clips/bikes.mp4", "a fox"))
@@ -428,7 +474,8 @@ def test_a_stop_keeps_what_is_done_and_the_same_command_goes_on(
 
 def test_jobs_come_from_standard_input(tuned: Path) -> None:
     said = process("batch", "-", "-n", stdin=json.dumps({"run": "bikes", "prompts": ["a fox"]}))
-    assert said.lines[-1].startswith("bikes\tsample\tmiss")
+    assert said.lines[-1].startswith("sample\tmiss\t")
+    assert said.lines[-1].endswith("\tbikes\ta fox")
 
 
 def test_the_reader_may_leave(tuned: Path) -> None:

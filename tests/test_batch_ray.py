@@ -220,6 +220,6 @@ def test_a_stop_reaches_the_workers_and_keeps_a_checkpoint(
     time.sleep(4)
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=120)
-    assert running.returncode == 143, err
+    assert running.returncode == -signal.SIGTERM, err
     assert "a checkpoint of what was being tuned" in err
     assert list(partial.rglob("step-*.safetensors"))

@@ -99,6 +99,21 @@ def test_quiet_says_nothing_on_stderr(dvid: Dvid, sampled: list[str]) -> None:
     assert dvid("sample", "-p", "a fox", "-q").err == ""
 
 
+def test_a_dry_run_of_many_clips_shows_each_stage_once_and_each_clip_by_its_words(
+    dvid: Dvid, tuned: Path
+) -> None:
+    words = ["sample", "-p", "a fox", "-p", "a cat", "-s", "animation", "-s", "impressionism", "-n"]
+    rows = [line.split("\t") for line in dvid(*words).lines]
+    assert [row[0] for row in rows] == ["extract", "depth", "tune", "invert", *["sample"] * 4]
+    assert [row[4:] for row in rows[:4]] == [["bikes"]] * 4
+    styles = ("animation", "impressionism")
+    wanted = [["bikes", fox, style] for fox in ("a fox", "a cat") for style in styles]
+    assert [row[4:] for row in rows[4:]] == wanted
+    told = [json.loads(line) for line in dvid(*words, "--json").lines][4:]
+    assert [one["style"] for one in told] == [*styles, *styles]
+    assert all(one["prompt"].startswith(row[5]) for one, row in zip(told, rows[4:], strict=True))
+
+
 def test_a_dry_run_does_nothing(dvid: Dvid, tuned: Path) -> None:
     before = sorted((tuned / "cache").rglob("*.json"))
     said = dvid("sample", "-p", "new", "-n")
@@ -168,7 +183,7 @@ def test_eval_prints_a_line_a_clip_and_the_source_first(
     assert [row[0] for row in table[1:]] == [
         "bikes (source)",
         "bikes (reconstruction)",
-        *[str(Path(path).resolve()) for path in sampled],
+        *sampled,
         f"mean of {len(sampled)}",
     ]
     assert all(-100 <= float(cell) <= 100 for row in table[1:] for cell in row[1:4])
@@ -309,7 +324,7 @@ def test_the_first_interrupt_keeps_a_checkpoint_and_the_same_command_goes_on_bit
             running.send_signal(signal.SIGINT)
             break
     rest = running.stderr.read()
-    assert running.wait(timeout=60) == 130, rest
+    assert running.wait(timeout=60) == -signal.SIGINT, rest
     assert "of 40 is kept" in rest
     assert "hint: the same command goes on from here" in rest
     assert list((home / "cache" / "v1" / "partial").glob("*/*.safetensors"))

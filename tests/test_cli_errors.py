@@ -1,5 +1,6 @@
 """Bad input: its exit code, one clear line and a hint, before heavy work, nothing half-written."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from media import count_clip, silence
 from program import Dvid
 
 from dvcli import stages
+from dvcli.devices import usable
 from dvcli.recipes import Recipe
 
 Prepare = Callable[[Path, Path], Path]
@@ -186,7 +188,7 @@ def test_a_prompt_over_the_token_limit_is_a_warning_that_names_what_is_cut(
 def test_too_little_memory_is_exit_5_before_tuning_and_names_the_levers(
     dvid: Dvid, base: Path, bikes: Path, home: Path
 ) -> None:
-    options = ["--model", base, "--size", "64", "--frames", "3", "--memory-limit", "1M"]
+    options = ["--model", base, "--size", "64", "--frames", "3", "--memory-limit", "4M"]
     said = dvid("tune", bikes, "a", "--steps", "5", *options, code=5)
     assert "tuning needs about" in said.err
     for lever in ("--frames", "--size", "--memory low", "--dtype"):
@@ -242,18 +244,17 @@ def test_running_out_of_memory_in_tuning_keeps_the_last_whole_step(
 def test_deltas_of_another_base_are_refused_where_they_are_loaded(dvid: Dvid, tuned: Path) -> None:
     from dvcli.errors import InputError
     from dvcli.recipes import Base
+    from dvcli.runs import Runs
     from dvcli.stages.network import read_deltas
+    from dvcli.store import Store
 
-    (file,) = [
-        p
-        for p in (tuned / "cache" / "v1" / "objects").glob("*/*")
-        if b'"dvid"' in p.read_bytes()[:4000]
-    ]
+    artifact = Store.open().get(Runs.open().get("bikes").keys["tune"])
+    assert artifact is not None
     other = Base(
         **dict.fromkeys(("unet", "vae", "text_encoder", "tokenizer", "scheduler"), "0" * 64)
     )
     with pytest.raises(InputError, match="another base"):
-        read_deltas(file, other)
+        read_deltas(artifact, other)
 
 
 def test_an_ambiguous_key_prefix_names_the_runs(
@@ -348,3 +349,50 @@ def test_a_checkpoint_with_a_wrong_network_is_refused(
     copy = Path(shutil.copytree(base, tmp_path / "copy"))
     edit_json(copy / "unet" / "config.json", in_channels=9)
     assert "9 channels" in dvid("tune", bikes, "a", "--model", copy, code=3).err
+
+
+@pytest.mark.skipif(usable("cuda"), reason="there is a card here")
+@pytest.mark.parametrize("verb", ["tune", "batch"])
+def test_a_device_that_torch_has_not_is_refused_before_the_frames_are_taken(
+    dvid: Dvid, base: Path, bikes: Path, home: Path, verb: str
+) -> None:
+    words: list[str | Path] = [bikes, "a man", "--size", "64"]
+    if verb == "batch":
+        line = {"clip": str(bikes), "caption": "a man", "tune": {"size": 64}}
+        Path("jobs.jsonl").write_text(json.dumps(line))
+        words = ["jobs.jsonl"]
+    said = dvid(verb, *words, "--model", base, "--device", "cuda", code=5)
+    assert "torch cannot use the device `cuda`" in said.err
+    assert not list((home / "cache").rglob("objects/*/*"))
+
+
+@pytest.mark.parametrize("verb", ["extract", "tune", "invert"])
+def test_a_run_is_not_printed_where_the_cache_took_nothing_of_it(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dvcli.store.publish.commit", full)
+    before = sorted(dvid("runs").lines)
+    few = ["--frames", "2", "--size", "64"]
+    words: dict[str, list[str | Path]] = {
+        "extract": [bikes, *few, "--run", "new"],
+        "tune": [bikes, "a man", *few, "--steps", "1", "--model", base, "--run", "new"],
+        "invert": ["bikes", "--steps", "2"],
+    }
+    said = dvid(verb, *words[verb], code=6)
+    assert "could not store a result" in said.err
+    assert said.out == ""
+    assert sorted(dvid("runs").lines) == before
+
+
+@pytest.mark.parametrize("named", ["/nope", "."])
+def test_a_styles_file_that_was_named_and_is_not_there_is_an_error(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("DVID_STYLES", named)
+    for words in (["styles"], ["sample", "-p", "a fox", "-s", "animation"]):
+        said = dvid(*words, code=3)
+        assert f"the styles file `{named}` cannot be read" in said.err
+        assert "hint: `DVID_STYLES` names" in said.err

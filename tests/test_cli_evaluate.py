@@ -18,6 +18,7 @@ from dvcli.cli.judged import Role, Row
 from dvcli.cli.measures import Gates, check
 from dvcli.errors import CheckError
 from dvcli.recipes import Extract
+from dvcli.runs import Runs
 
 FIGURES = {"frame_consistency", "frame_consistency_consecutive", "textual_alignment"}
 
@@ -117,7 +118,6 @@ def test_the_mean_is_over_the_samples(dvid: Dvid, sampled: Path, judge: Path) ->
 def test_the_psnr_of_the_reconstruction_is_to_the_source(dvid: Dvid, sampled: Path) -> None:
     from dvcli.core.metrics import psnr
     from dvcli.recipes import Invert
-    from dvcli.runs import Runs
     from dvcli.stages import find
     from dvcli.store import Store
     from dvcli.video import frames as frame_file
@@ -564,3 +564,21 @@ def test_the_table_keeps_its_numbers_whole(dvid: Dvid, sampled: Path, judge: Pat
     assert "a (reconstruction): PSNR 31.25, against the source" in text
     assert "the ceiling" in text
     assert "mean" not in text
+
+
+def test_samples_are_named_as_sample_printed_them(
+    dvid: Dvid, sampled: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("eval", "--clip-model", judge, "--metrics", "consistency", "--json")
+    monkeypatch.chdir(Path(Runs.open().samples("bikes")[0].path).parents[2])
+    found = [row["clip"] for row in rows(dvid(*words)) if row["role"] == "sample"]
+    assert found
+    assert all(name.startswith("out/bikes/") and Path(name).exists() for name in found)
+    monkeypatch.chdir("out/bikes/..")
+    assert all(Path(row["clip"]).exists() for row in rows(dvid(*words)) if row["role"] == "sample")
+
+
+def test_a_file_that_is_no_video_is_refused_before_a_judge_is_looked_for(dvid: Dvid) -> None:
+    Path("notes.txt").write_text("no video\n" * 40)
+    said = dvid("eval", "notes.txt", "--clip-model", "nobody/nothing", code=3)
+    assert "notes.txt" in said.err.splitlines()[0]

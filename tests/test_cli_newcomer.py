@@ -1,5 +1,6 @@
 """What a user who is new here is told where it would else be a surprise."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 from pages import blocks, pages
 from program import Dvid
 
+from dvcli.cli.cache import size
 from dvcli.cli.output import LONGEST, slug
 from dvcli.cli.prompts import gather
+from dvcli.errors import ResourceError
 
 pytestmark = pytest.mark.usefixtures("there")
 FEW = ["--steps", "1", "--frames", "3", "--size", "64"]
@@ -22,15 +25,35 @@ def there(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.chdir(request.getfixturevalue("tuned_home") / "work")
 
 
-def test_tuning_the_same_clip_otherwise_says_first_what_the_run_held(
+def test_tuning_the_same_clip_otherwise_says_what_the_run_held_once_it_is_replaced(
     dvid: Dvid, tuned: Path, base: Path, bikes: Path
 ) -> None:
     err = dvid("tune", bikes, "two men", "--model", base, *FEW).err
     (line,) = [line for line in err.splitlines() if line.startswith(TAKEN)]
-    assert err.index(line) < err.index("tune 0/1")
+    assert err.index(line) > err.index("tune: done")
     assert "`a man` and `--steps 2`" in line
     assert "stays in the cache" in line
     assert "`--run NAME` keeps both" in line
+
+
+def test_a_tuning_that_fails_is_not_said_to_have_replaced_another(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvcli.stages.tune.build", refuse)
+    err = dvid("tune", bikes, "two men", "--model", base, *FEW, code=5).err
+    assert TAKEN not in err
+
+
+def refuse(*_: object) -> None:
+    raise ResourceError("no room")
+
+
+def test_another_number_format_is_told_in_words(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    same: list[str | Path] = ["--steps", "2", "--frames", "3", "--size", "64", "--model", base]
+    err = dvid("tune", bikes, "a man", *same, "--dtype", "bf16", "-n").err
+    assert f"{TAKEN}another number format:" in err
 
 
 def test_much_that_is_otherwise_is_told_in_short(
@@ -88,9 +111,10 @@ def test_a_batch_says_which_runs_it_tunes_otherwise(
     tuning = f'"tune": {{"model": "{base}", "steps": 1, "frames": 3, "size": "64"}}'
     jobs = tuned / "jobs.jsonl"
     jobs.write_text(f'{{"clip": "{bikes}", "caption": "two men", {tuning}}}\n')
-    err = dvid("batch", jobs).err
-    assert "`a man` and `--steps 2`: this tuning takes its place" in err
-    assert '`"run": "NAME"` keeps both' in err
+    for words in (["-n"], []):
+        err = dvid("batch", jobs, *words).err
+        assert "`a man` and `--steps 2`: this tuning takes its place" in err
+        assert '`"run": "NAME"` keeps both' in err
 
 
 def test_one_frame_is_tuned_on_with_a_warning_that_names_the_least_for_motion(
@@ -122,6 +146,41 @@ def test_two_frames_are_no_reason_for_a_warning(dvid: Dvid, base: Path, bikes: P
 def test_tuning_without_a_caption_is_told_the_whole_command(dvid: Dvid, bikes: Path) -> None:
     err = dvid("tune", "my clip.mp4", code=2).err
     assert "hint: `dvid tune 'my clip.mp4' \"what the clip shows\"`" in err
+
+
+def test_a_caption_before_its_clip_is_told_the_line_that_was_meant(dvid: Dvid, bikes: Path) -> None:
+    err = dvid("tune", "a man on a bike", bikes, code=2).err
+    assert f"hint: `dvid tune {bikes} 'a man on a bike'`" in err
+
+
+def test_a_file_in_latin_1_is_told_what_makes_it_utf_8(dvid: Dvid, tuned: Path) -> None:
+    Path("my prompts.txt").write_bytes("ein Bär".encode("latin-1"))
+    err = dvid("sample", "-f", "my prompts.txt", code=3).err
+    assert "hint: `iconv -f latin1 -t utf-8 'my prompts.txt'`" in err
+
+
+def test_an_archive_that_is_not_there_is_told_what_writes_one(dvid: Dvid) -> None:
+    assert "hint: `dvid cache export`" in dvid("cache", "import", "missing.tar", code=4).err
+
+
+def test_the_cache_says_how_much_it_holds_and_what_keeps_it_large(dvid: Dvid, tuned: Path) -> None:
+    assert f"4 artifacts, {_total(dvid)} in `{tuned / 'cache'}`" in dvid("cache", "ls").err
+    assert "`--grace 0` lets go of" in dvid("cache", "gc", "--limit", "1K").err
+    assert "last hour" not in dvid("cache", "gc", "--limit", "1K", "--grace", "0").err
+
+
+def _total(dvid: Dvid) -> str:
+    rows = map(json.loads, dvid("cache", "ls", "--json").lines)
+    return size(sum(row["size"] for row in rows))
+
+
+def test_a_new_file_of_a_clip_that_is_there_is_not_said_to_be_cached(
+    dvid: Dvid, tuned: Path
+) -> None:
+    dvid("sample", "-p", "a fox")
+    said = dvid("sample", "-p", "a fox", "-o", "new.mp4")
+    assert "sample: cached" in said.err
+    assert "render" not in said.err
 
 
 def test_no_run_is_said_on_stderr_and_nothing_on_stdout(dvid: Dvid) -> None:
@@ -226,10 +285,10 @@ def test_a_prompt_is_named_the_same_whatever_else_is_asked_for() -> None:
 def test_the_configuration_that_the_first_edit_shows_is_one(dvid: Dvid) -> None:
     (page,) = [page for page in pages() if page.name == "first-edit.md"]
     (shown,) = [block.text for block in blocks(page) if block.language == "toml"]
-    assert tomllib.loads(shown) == {"model": "tiny", "lr": 1e-4, "guidance": 4}
+    assert tomllib.loads(shown) == {"model": "tiny", "lr": 3e-4, "guidance": 4}
     Path("dvid.toml").write_text(shown)
     rows = [line.split("\t") for line in dvid("config", "show").lines]
-    assert ["tune", "lr", "0.0001"] in [row[:3] for row in rows]
+    assert ["tune", "lr", "0.0003"] in [row[:3] for row in rows]
     assert ["sample", "guidance", "4"] in [row[:3] for row in rows]
 
 

@@ -47,6 +47,29 @@ def test_a_file_in_the_way_of_a_cached_sample_is_refused_too(dvid: Dvid, tuned: 
     assert Path("x.mp4").read_text() == "mine"
 
 
+@pytest.mark.parametrize("target", ["nowhere.mp4", "x.mp4"], ids=["dangling", "looping"])
+def test_a_link_that_leads_nowhere_is_in_the_way_too(
+    dvid: Dvid, tuned: Path, built: list[str], target: str
+) -> None:
+    Path("x.mp4").symlink_to(target)
+    for _ in range(2):  # before it is made, and of what is in the cache
+        said = dvid("sample", "-p", "a fox", "-o", "x.mp4", code=2)
+        assert "`x.mp4` is a link that leads nowhere" in said.err
+        assert "sample" not in built
+        assert Path("x.mp4").is_symlink()
+        dvid("sample", "-p", "a fox", "-o", "y.mp4")
+        built.clear()
+    dvid("sample", "-p", "a fox", "-o", "x.mp4", "--overwrite")
+    assert Path("x.mp4").read_bytes() == Path("y.mp4").read_bytes()
+    assert not Path("x.mp4").is_symlink()
+
+
+def test_a_link_that_leads_nowhere_is_in_the_way_of_an_archive(dvid: Dvid, tuned: Path) -> None:
+    Path("x.tar").symlink_to("nowhere.tar")
+    assert "exists and is a different file" in dvid("cache", "export", "-o", "x.tar", code=2).err
+    assert Path("x.tar").is_symlink()
+
+
 def test_another_clip_of_ours_is_in_the_way_before_sampling(
     dvid: Dvid, tuned: Path, built: list[str]
 ) -> None:
@@ -164,3 +187,14 @@ def test_the_levers_against_too_little_memory_are_ones_that_sampling_has(
 ) -> None:
     hint = dvid("sample", "-p", "a", "--memory-limit", "1M", code=5).err.splitlines()[-1]
     assert "when the clip is tuned, fewer `--frames`" in hint
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
+@pytest.mark.parametrize("verb", ["sample", "extract"])
+def test_a_folder_that_cannot_be_made_is_refused_before_work(
+    dvid: Dvid, tuned: Path, bikes: Path, built: list[str], verb: str
+) -> None:
+    words = ["-p", "a fox"] if verb == "sample" else [str(bikes), "--frames", "2", "--run", "new"]
+    said = dvid(verb, *words, "-o", "/proc/nowhere/x.mp4", code=6)
+    assert "cannot write to `/proc`" in said.err
+    assert built == []

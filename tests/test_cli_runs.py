@@ -61,6 +61,65 @@ def test_another_tuning_drops_the_inversion_of_the_old_one_and_says_so(
     assert stages(dvid) == WHOLE[:3]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["extract", "--frames", "2"], ["extract", "--size", "32"], ["depth", "--frames", "2"]],
+    ids=" ".join,
+)
+def test_other_frames_written_to_a_file_leave_a_tuned_run_as_it_is(
+    dvid: Dvid, tuned: Path, bikes: Path, base: Path, command: list[str]
+) -> None:
+    made_here(tuned)
+    before = dvid("runs", "--json").out
+    model = ["--model", str(base)] if command[0] == "depth" else []
+    verb, *framing = command
+    said = dvid(verb, bikes, *framing, *model, "-o", "f.png")
+    assert Path("f.png").exists()
+    assert "the run `bikes` stays with the frames it was tuned on" in said.err
+    assert dvid("runs", "--json").out == before
+
+
+def test_other_frames_are_not_put_into_a_tuned_run(dvid: Dvid, tuned: Path, bikes: Path) -> None:
+    made_here(tuned)
+    said = dvid("extract", bikes, "--frames", "2", code=2)
+    assert "the run `bikes` was tuned on other frames" in said.err
+    assert "--run NAME" in said.err
+    assert stages(dvid) == WHOLE
+    assert dvid("extract", bikes, "--frames", "2", "--run", "two").lines == ["two"]
+
+
+def test_extract_and_depth_of_a_tuned_clip_give_what_it_was_tuned_on(
+    dvid: Dvid, tuned: Path, bikes: Path
+) -> None:
+    made_here(tuned)
+    Path("dvid.toml").write_text('size = "128"\nframes = 2\n')
+    kept = json.loads(dvid("runs", "--json").out)["keys"]
+    for verb in ("extract", "depth"):
+        (*_, last) = map(json.loads, dvid(verb, bikes, "-n", "--json").lines)
+        assert (last["hit"], last["key"]) == (True, kept[verb])
+
+
+def test_a_written_depth_of_another_source_leaves_a_tuned_run_as_it_is(
+    dvid: Dvid, tuned: Path, bikes: Path
+) -> None:
+    made_here(tuned)
+    before = dvid("runs", "--json").out
+    said = dvid("depth", "bikes", "--from", bikes, "-o", "d.png")
+    assert "the run `bikes` stays with the depth it was tuned on" in said.err
+    assert dvid("runs", "--json").out == before
+    dvid("depth", "bikes", "--from", bikes)
+    assert stages(dvid) == WHOLE[:2]
+
+
+def test_extract_takes_the_size_of_the_configured_model_as_tune_does(
+    dvid: Dvid, bikes: Path
+) -> None:
+    Path("dvid.toml").write_text('model = "tiny"\n')
+    (asked,) = map(json.loads, dvid("extract", bikes, "-n", "--json").lines)
+    plan = [json.loads(line) for line in dvid("tune", bikes, "a man", "-n", "--json").lines]
+    assert asked["key"] == plan[0]["key"]
+
+
 def test_extract_then_tune_by_run_then_sample_goes_through(
     dvid: Dvid, base: Path, bikes: Path
 ) -> None:
@@ -261,14 +320,32 @@ def test_what_is_about_one_command_cannot_be_configured(dvid: Dvid, tuned: Path,
     assert stages(dvid) == WHOLE
 
 
+def test_the_run_that_is_meant_is_marked_and_named_where_none_was(
+    dvid: Dvid, tuned: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_here(tuned)
+    dvid("extract", bikes, *TINY, "--run", "other")
+    Path("in").mkdir()
+    monkeypatch.chdir("in")
+    monkeypatch.delenv("DVID_RUN")
+    lines = [line.split("\t") for line in dvid("runs").lines]
+    assert [(line[0], line[5:]) for line in lines] == [("other", ["last"]), ("bikes", [])]
+    assert [one["last"] for one in map(json.loads, dvid("runs", "--json").lines)] == [True, False]
+    assert "going on with the run `other`" in dvid("depth", "-n", "--offline", code=4).err
+    assert "going on" not in dvid("depth", "bikes", "-n").err
+    monkeypatch.chdir("/")
+    assert [len(line.split("\t")) for line in dvid("runs").lines] == [5, 5]
+
+
 def test_a_name_that_would_break_the_line_is_escaped(
     dvid: Dvid, bikes: Path, tmp_path: Path
 ) -> None:
     clip = shutil.copy(bikes, tmp_path / "a\tb\nc.mp4")
     dvid("extract", clip, *TINY)
     (line,) = dvid("runs").lines
-    assert line.endswith("a\\tb\\nc.mp4")
-    assert len(line.split("\t")) == 5
+    cells = line.split("\t")
+    assert cells[4].endswith("a\\tb\\nc.mp4")
+    assert cells[5:] == ["last"]
 
 
 def test_an_empty_clip_name_is_not_the_working_directory(dvid: Dvid, base: Path) -> None:

@@ -22,6 +22,9 @@ def test_a_full_standard_output_is_no_bug(tuned: Path, command: str) -> None:
     done = shell(f"dvid {command} > /dev/full")
     assert done.returncode == 6
     assert "a bug" not in done.stderr
+    if "--help" not in command:
+        assert "cannot write to standard output: No space left" in done.stderr
+        assert "hint: " in done.stderr
 
 
 def test_a_closed_standard_output_is_no_bug(tuned: Path) -> None:

@@ -1,10 +1,13 @@
 """`dvid config` and what comes before what: variable, dvid.toml, the user's file, default."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from program import Dvid
+
+from dvcli.runs import Runs
 
 OPTIONS = [  # verb, option, and values of it: default, user's file, dvid.toml, variable
     ("tune", "steps", ["500", "1", "2", "3"]),
@@ -148,3 +151,35 @@ def test_the_files_in_force_are_listed_the_nearer_first(
     own.touch()
     Path("dvid.toml").touch()
     assert dvid("config", "path").lines == [str(Path("dvid.toml").resolve()), str(own)]
+
+
+def not_inverted() -> None:
+    """As if the run had been tuned and no more."""
+    runs = Runs.open()
+    run = runs.get("bikes")
+    recipes = {stage: recipe for stage, recipe in run.recipes.items() if stage != "invert"}
+    runs.save(replace(run, recipes=recipes))
+
+
+@pytest.mark.parametrize("place", ["file", "environment", "nowhere"])
+@pytest.mark.parametrize("command", [["sample", "-p", "a fox"], ["batch", "jobs.jsonl"]])
+def test_sample_inverts_as_invert_would(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch, place: str, command: list[str]
+) -> None:
+    not_inverted()
+    Path("jobs.jsonl").write_text('{"run": "bikes", "prompts": ["a fox"]}')
+    if place == "file":
+        Path("dvid.toml").write_text("[invert]\nsteps = 20\nrefine = 1\n")
+    elif place == "environment":
+        monkeypatch.setenv("DVID_INVERT_STEPS", "20")
+    wanted = json.loads(dvid("invert", "-n", "--json").lines[-1])
+    steps = map(json.loads, dvid(*command, "-n", "--json").lines)
+    assert [step["key"] for step in steps if step["stage"] == "invert"] == [wanted["key"]]
+
+
+def test_the_inversion_of_a_run_counts_more_than_what_is_configured(
+    dvid: Dvid, tuned: Path
+) -> None:
+    Path("dvid.toml").write_text("[invert]\nsteps = 20\n")
+    steps = map(json.loads, dvid("sample", "-p", "a fox", "-n", "--json").lines)
+    assert {step["stage"]: step["hit"] for step in steps}["invert"]

@@ -15,7 +15,7 @@
 | exit 2, 3, 4, 5, 6 before heavy work | test_cli_errors, test_cli_system |
 | exit 7 | test_batch_jobs: a failure is a line |
 | exit 8 | test_cli_contract: verify; test_cli_evaluate: gates; test_doctor |
-| exit 130 and 143, a checkpoint, the second ^C | test_cli_contract: the first interrupt; here |
+| 130 and 143 end a loop; a checkpoint, the second ^C | here; test_cli_contract: interrupt |
 | `\\| head` ends quietly | test_cli_contract |
 | an error is two lines, the second a hint | test_cli_errors, test_cli_system |
 | the dry run says the plan and the cost, and does nothing | test_cli_contract; here: the cost |
@@ -181,10 +181,10 @@ def test_a_command_counts_the_stages_that_it_runs(dvid: Dvid, tuned: Path) -> No
 
 def test_of_several_clips_each_says_which_it_is(dvid: Dvid, tuned: Path) -> None:
     err = dvid("sample", "-p", "one", "-p", "two", "-p", "three").err
-    assert [f"clip {n} of 3" in err for n in (1, 2, 3)] == [True] * 3
+    assert [f"result {n} of 3" in err for n in (1, 2, 3)] == [True] * 3
     again = dvid("sample", "-p", "one", "-p", "two", "-p", "four").err
-    assert [f"clip {n} of 3" in again for n in (1, 2, 3)] == [False, False, True]
-    assert "clip 1 of 1" not in dvid("sample", "-p", "five").err
+    assert [f"result {n} of 3" in again for n in (1, 2, 3)] == [False, False, True]
+    assert "result 1 of 1" not in dvid("sample", "-p", "five").err
 
 
 def test_a_cached_stage_says_so_and_what_it_saved(dvid: Dvid, tuned: Path) -> None:
@@ -255,16 +255,17 @@ def test_the_first_signal_asks_and_the_second_ends(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(session, "end_by", ended.append)
+    monkeypatch.setattr(os, "_exit", lambda code: None)
     stop = Stop()
     with session._signals(stop):
         os.kill(os.getpid(), number)
         assert (stop.signal, ended) == (number, [])
         os.kill(os.getpid(), number)
-    assert ended == [128 + number]
+    assert ended == [number]
 
 
-def test_sigterm_ends_a_tuning_with_143_and_a_checkpoint(
+def test_sigterm_ends_a_tuning_by_that_signal_and_with_a_checkpoint(
     base: Path, bikes: Path, home: Path
 ) -> None:
     command = ["tune", str(bikes), "a man", "--model", str(base), "--steps", "4000"]
@@ -280,9 +281,29 @@ def test_sigterm_ends_a_tuning_with_143_and_a_checkpoint(
             running.send_signal(signal.SIGTERM)
             break
     out, rest = running.communicate(timeout=100)
-    assert (running.returncode, out) == (143, "")
+    assert (running.returncode, out) == (-signal.SIGTERM, "")
     assert "hint: the same command goes on from here" in rest
     assert list((home / "cache" / "v1" / "partial").glob("*/*.safetensors"))
+
+
+def test_an_interrupt_ends_the_shells_loop_around_it(base: Path, bikes: Path, home: Path) -> None:
+    dvid = shlex.join([sys.executable, "-m", "dvcli", "tune", str(bikes)])
+    options = shlex.join(["--model", str(base), "--steps", "4000", "--frames", "2", "--size", "64"])
+    running = subprocess.Popen(
+        ["bash", "-c", f"for word in one two; do {dvid} $word {options}; echo $?; done"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("tune "):
+            os.killpg(running.pid, signal.SIGINT)
+            break
+    out, rest = running.communicate(timeout=100)
+    assert (running.returncode, out) == (-signal.SIGINT, ""), rest
+    assert "hint: the same command goes on from here" in rest
 
 
 PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

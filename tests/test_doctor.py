@@ -85,6 +85,17 @@ def test_a_model_that_its_first_use_would_fetch_is_a_warning(
     assert "Open RAIL++-M" in licence.said
 
 
+def test_a_model_that_is_not_here_and_wants_a_gpu_is_a_warning_on_a_processor(
+    dvid: Dvid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    found = rows(dvid("doctor", "--no-smoke", "--device", "cpu").out)
+    assert found["memory to tune"][0] == "warn"
+    assert "`sd2-depth` wants a GPU" in found["memory to tune"][2]
+
+
 def test_a_folder_that_is_no_model_is_exit_8(dvid: Dvid, tmp_path: Path) -> None:
     said = dvid("doctor", "--no-smoke", "--model", tmp_path, code=8)
     assert "model_index.json" in rows(said.out)["model"][2]

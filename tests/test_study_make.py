@@ -206,6 +206,20 @@ def test_runs_are_compared_by_their_samples(
     assert f"warning: `{Path(paths[1]).resolve()}` is left out" in said.err
 
 
+def test_clips_left_out_for_one_reason_are_counted_in_one_line(dvid: Dvid) -> None:
+    for name in ("one/fox", "one/cat", "one/dog", "one/owl", "two/fox", "two/ape"):
+        film(Path(f"{name}.mp4"), 30)
+    Path("prompts.csv").write_text(
+        "file,prompt\n"
+        + "".join(f"{name},a {name}\n" for name in ("fox", "cat", "dog", "owl", "ape"))
+    )
+    words = ("study", "make", "a=one", "b=two", "--prompts-file", "prompts.csv", "-n")
+    (line,) = dvid(*words).err.splitlines()
+    assert line.startswith("warning: `one/cat.mp4` is left out: no other method has a clip")
+    assert line.endswith(" (and 3 more, by `-v`)")
+    assert "`one/owl.mp4` is left out" in dvid(*words, "-v").err
+
+
 def test_a_table_of_the_benchmark_names_clips_by_video_and_edit(dvid: Dvid) -> None:
     film(Path("one/bear/style.mp4"), 30)
     film(Path("two/DAVIS/bear/style.mp4"), 90)

@@ -20,28 +20,34 @@ def run(
     *,
     forget: Callable[[], None],
     say: Callable[[str], None],
+    at: Callable[[str, int, int], None],
 ) -> Iterator[Done]:
     """Each part as it is done. `forget` frees the models, which an error may leave half-used.
 
-    `say` is told which clip comes next.
+    `say` is told which run comes next, `at` which job or result and of how many.
     """
     failed = set()
+    jobs, results, first = len(bundles), sum(len(bundle.results) for bundle in bundles), 1
     for number, bundle in enumerate(bundles):
+        at("job", number + 1, jobs)
         seconds, error = timed(partial(worker.begin, bundle))
         if error is not None:
             failed.add(number)
             forget()
             yield Done(bundle=number, seconds=seconds, error=error)
     for number, bundle in enumerate(bundles):
+        begun, first = first, first + len(bundle.results)
         if number in failed:
             continue
-        say(f"`{bundle.name}`, clip {number + 1} of {len(bundles)}")
+        say(f"`{bundle.name}`, job {number + 1} of {jobs}")
+        at("job", number + 1, jobs)
         seconds, error = timed(partial(worker.learn, bundle))
         yield Done(bundle=number, seconds=seconds, error=error)
         if error is not None:
             forget()
             continue
         for result in range(len(bundle.results)):
+            at("result", begun + result, results)
             seconds, error = timed(partial(worker.result, bundle, result))
             if error is not None:
                 forget()

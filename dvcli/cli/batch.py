@@ -15,17 +15,18 @@ from dvcli.cli.groups import Delivery
 from dvcli.cli.jobs import Job, read_jobs
 from dvcli.cli.lots import Item, Lot, Lots
 from dvcli.cli.output import check
+from dvcli.cli.planning import Part, show_plan
+from dvcli.cli.prompts import Wish
 from dvcli.cli.record import makes_way, remember
 from dvcli.cli.sample import tell_of_inversions
 from dvcli.cli.session import Session, verb
 from dvcli.errors import BatchError, DvidError, UsageError
-from dvcli.recipes import Invert, Sample, Tune, within
+from dvcli.recipes import Invert, Recipe, Sample, Tune, within
 from dvcli.runtime import Runtime
 
 if TYPE_CHECKING:
     from dvcli.batch.bundle import Bundle, Done
     from dvcli.batch.hand import Terms
-    from dvcli.recipes import Recipe
     from dvcli.store.remote import Remote
 
 Panel = "Workers"
@@ -82,24 +83,29 @@ def batch(
     Prints a JSON object for each result as it is done. The same command again goes on where it
     was stopped.
 
+    A line: {"clip": "bear.mp4", "caption": "a bear", "prompts": ["a tigress"]}
+
     Example: dvid batch jobs.jsonl --shard 1/4
     """
     _check_options(engine, workers, remote, worker_cache, session)
     part = shards.parse(shard)
     session.json = session.json or not session.dry_run
-    wanted = read_jobs(jobs, model=model)
+    wanted, bad = read_jobs(jobs, model=model)
     session.keeps("batch")
     if no_locks:
         from dvcli.store import Store
 
         session.store = Store.open(locks=False)
-    lots = Lots(session).sort(wanted)
+    lots = Lots(session).sort(wanted, bad)
     items = [item for lot in lots for item in lot.items]
     recipes = [item.recipe for item in items]
     check(to, results=len(items), session=session, sources=recipes)
+    _tell_of_shared(session, lots)
     lots = part.of(lots)
     if session.dry_run:
-        _show_plan(session, lots)
+        for lot in lots:
+            _tell_of_taking_over(session, lot)
+        show_plan(session, map(_planned, lots))
         return
     if not lots:
         session.note(f"the shard {part} has no job in it")
@@ -113,6 +119,7 @@ def batch(
             terms = _terms(session, remote, worker_cache, locks=not no_locks)
             run = _on_ray(session, stack, terms, workers)
         else:
+            session.require_device([recipe for lot in lots for recipe in lot.recipes])
             session.expect([recipe for lot in lots for recipe in lot.recipes])
             run = _here(session, there)
         # What was to be made anew is made so by the engine; what is delivered is that.
@@ -151,30 +158,9 @@ def _check_options(
         loaded()
 
 
-def _show_plan(session: Session, lots: Sequence[Lot]) -> None:
-    """Each stage of each lot once, and whether it is in the store."""
-    from dvcli.stages import plan
-
-    for lot in lots:
-        told = set()
-        for recipe in lot.recipes:
-            for step in plan(recipe, session.store):
-                if step.recipe in told:
-                    continue
-                told.add(step.recipe)
-                prompt = getattr(step.recipe, "prompt", "") if step.recipe == recipe else ""
-                session.row(
-                    lot.run.name,
-                    step.recipe.stage,
-                    "hit" if step.hit else "miss",
-                    step.key or "-",
-                    prompt if step.recipe.stage == "sample" else "",
-                    run=lot.run.name,
-                    stage=step.recipe.stage,
-                    hit=step.hit,
-                    key=step.key,
-                    seconds=step.seconds,
-                )
+def _planned(lot: Lot) -> Part:
+    wishes: dict[Recipe, Wish] = {item.recipe: item.wish for item in reversed(lot.items)}
+    return Part(recipes=lot.recipes, run=lot.run.name, wishes=wishes)
 
 
 def _warn(session: Session, lots: Sequence[Lot]) -> None:
@@ -185,9 +171,25 @@ def _warn(session: Session, lots: Sequence[Lot]) -> None:
         recipes: list[Tune | Sample] = [lot.tuned for lot in those]
         recipes += [item.recipe for lot in those for item in lot.items]
         session.warn_of_overflow(tokenizer, recipes)
+
+
+def _tell_of_shared(session: Session, lots: Sequence[Lot]) -> None:
+    """Say which jobs tune one clip in several ways under one name, which keeps only one tuning."""
+    named: dict[str, list[Lot]] = {}
     for lot in lots:
-        if not lot.known and (told := makes_way(lot.run, lot.tuned, '`"run": "NAME"`')):
-            session.note(told)
+        named.setdefault(lot.run.name, []).append(lot)
+    for name, those in named.items():
+        if len(those) > 1:
+            lines = " and ".join(str(min(job.line for job in lot.jobs)) for lot in those)
+            session.note(
+                f"the jobs of lines {lines} tune the clip of the run `{name}` in {len(those)} ways:"
+                ' the run stays with the last, `"run": "NAME"` gives a job one of its own'
+            )
+
+
+def _tell_of_taking_over(session: Session, lot: Lot) -> None:
+    if not lot.known and (told := makes_way(lot.run, lot.tuned, '`"run": "NAME"`')):
+        session.note(told)
 
 
 def _remote(url: str | None) -> "Remote | None":
@@ -209,7 +211,9 @@ def _here(
     shelf = OneOfEach()
     runtime = replace(session.runtime, shelf=shelf)
     worker = Worker(session.store, runtime, remote=remote, refresh=session.refresh)
-    return lambda bundles: local.run(bundles, worker, forget=shelf.clear, say=session.note)
+    return lambda bundles: local.run(
+        bundles, worker, forget=shelf.clear, say=session.note, at=session.teller.at
+    )
 
 
 def _terms(session: Session, remote: str | None, cache: Path | None, *, locks: bool) -> "Terms":
@@ -297,7 +301,9 @@ class _Ledger:
             if recipe is lot.tuned and lot.known:
                 continue
             key = session.realise_input(recipe).key
-            lot.run = remember(session, recipe, lot.run, key=key)
+            before, lot.run = lot.run, remember(session, recipe, lot.run, key=key)
+            if recipe is lot.tuned:
+                _tell_of_taking_over(session, replace(lot, run=before))
 
     def _result(self, lot: Lot, item: Item, done: "Done") -> None:
         if done.error is not None:
@@ -316,7 +322,7 @@ class _Ledger:
         self._fetch(item.recipe)
         return hand_over(self._session, item.recipe, self._to, run=lot.run, words=item.wish.label)
 
-    def _fetch(self, recipe: "Recipe") -> None:
+    def _fetch(self, recipe: Recipe) -> None:
         if self._remote is None:
             return
         from dvcli.batch.worker import fetch

@@ -8,6 +8,7 @@ import typer
 from dvcli.cli import options as o
 from dvcli.cli import shard as shards
 from dvcli.cli.output import check_folder
+from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
 from dvcli.recipes import Tune
@@ -111,10 +112,13 @@ def quality(
     mine = part.of(work)
     digests = {case.name: session.sources.file(case.clip) for case in work}
     if session.dry_run:
-        for case in mine:
-            for method in wanted:
-                for sample in recipes(case, digests[case.name], method, setting).values():
-                    session.show_plan(sample)
+        samples = [
+            sample
+            for case in mine
+            for method in wanted
+            for sample in recipes(case, digests[case.name], method, setting).values()
+        ]
+        show_plan(session, [Part(recipes=samples)])
         return
     results = Results(output / "results.jsonl", setting.clip_model)
     for number, case in enumerate(mine, 1):

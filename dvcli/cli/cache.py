@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvcli.cli.session import Console, memory, verb
-from dvcli.errors import CheckError
+from dvcli.errors import CheckError, StorageError
 from dvcli.recipes import within
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def list_(console: Console) -> None:
 
     Example: dvid cache ls
     """
-    for entry in console.store.entries():
+    entries = console.store.entries()
+    for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         mark = "pinned" if entry.pinned else ""
         console.row(
@@ -40,6 +41,8 @@ def list_(console: Console) -> None:
             used=entry.used,
             pinned=entry.pinned,
         )
+    whole = sum(entry.size for entry in entries)
+    console.note(f"{counted(len(entries), 'artifact')}, {size(whole)} in `{console.store.root}`")
 
 
 @verb
@@ -85,7 +88,14 @@ def verify(
         f"{health.records} artifacts, {health.objects} files, {size(health.bytes)},"
         f" {len(health.damaged)} damaged"
     )
-    if not all(damage.repaired for damage in health.damaged):
+    stuck = [damage for damage in health.damaged if damage.stuck is not None]
+    if stuck:
+        more = f" and {len(stuck) - 1} more" if len(stuck) > 1 else ""
+        raise CheckError(
+            f"`{stuck[0].path}`{more} is damaged and cannot be set aside: {stuck[0].stuck}",
+            hint=f"whoever may write in `{console.store.root}` can repair it",
+        )
+    if health.damaged and not repair:
         raise CheckError("the cache is damaged", hint="`dvid cache verify --repair` sets it aside")
 
 
@@ -138,7 +148,15 @@ def gc(
     verdict = "would be freed" if dry_run else "freed"
     console.note(f"{size(sweep.freed)} {verdict}, {size(sweep.after)} in use")
     if sweep.after > sweep.limit:
-        console.note("what pins, runs and the last hour keep is more than the limit")
+        recent = " and the last hour" if grace else ""
+        more = "; `--grace 0` lets go of the last hour's" if grace else ""
+        console.note(f"what pins, runs{recent} keep is more than the limit{more}")
+    if sweep.stuck:
+        more = f" and {len(sweep.stuck) - 1} more" if len(sweep.stuck) > 1 else ""
+        raise StorageError(
+            f"`{sweep.stuck[0]}`{more} cannot be removed: {sweep.why}",
+            hint="what else could go has gone; the user whose files they are can collect them",
+        )
 
 
 @verb
@@ -186,3 +204,7 @@ def size(number: int) -> str:
     while amount >= 1000 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

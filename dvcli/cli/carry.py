@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvcli.cli import options as o
-from dvcli.cli.cache import size
+from dvcli.cli.cache import counted, size
 from dvcli.cli.session import Console, here, verb
 from dvcli.errors import MissingError, UsageError
 
@@ -192,7 +192,3 @@ def _notice(runs: "Mapping[str, Run]") -> str:
         base = f", tuned on {model}" if "tune" in run.recipes else ""
         lines.append(f"- {name}: {', '.join(run.recipes)}{base}")
     return TERMS + ("\nRuns in it\n\n" + "\n".join(lines) + "\n" if lines else "")
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -10,6 +10,7 @@ import typer
 
 from dvcli.cli import options as o
 from dvcli.cli.output import check_folder, in_the_way, place
+from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.session import Session, verb
 from dvcli.recipes import Controls, Depth, Eval, Extract, Invert, Render, Sample, Tune
 from dvcli.styles import find_style
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 CLIP = Path(__file__).parent.parent / "bundled" / "demo.mp4"
 TITLE = "dvid demo"
 CAPTION = "a red ball in front of a blue cube on snow, photorealism style"
-TUNING_STEPS, LR, STEPS, REFINE, GUIDANCE = 60, 1e-4, 20, 1, 4.0
+TUNING_STEPS, LR, STEPS, REFINE, GUIDANCE = 60, 3e-4, 20, 1, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def demo(
     inverted = _inverted(session, found)
     judge = session.sources.clip_model(clip_model)
     if session.dry_run:
-        session.show_plan(inverted)
+        show_plan(session, [Part(recipes=[inverted])])
         return
     clip = output / "clip.mp4"
     if not clip.exists():

@@ -25,7 +25,7 @@ NAMES = 17  # columns, the longest name of a finding
 @verb
 def doctor(
     console: Console,
-    model: o.Model = "sd2-depth",
+    model: o.Model = o.MODEL,
     size: o.Size = None,
     frames: o.Frames = COUNT,
     device: o.Device = "auto",
@@ -73,7 +73,7 @@ def doctor(
 
 def _findings(plans: "Plans", asked: str, *, smoke: bool) -> Iterator["Finding"]:
     """Every finding, the quick ones first; what needs torch comes when it is its turn."""
-    from dvcli.doctor import model, places
+    from dvcli.doctor import Finding, model, places
     from dvcli.doctor.installed import versions
 
     healthy = True
@@ -94,6 +94,13 @@ def _findings(plans: "Plans", asked: str, *, smoke: bool) -> Iterator["Finding"]
     if not healthy:
         return
     yield machine.attention(plans)
+    if checkpoint is None and found[0].status == "warn" and plans.device == "cpu":
+        yield Finding(
+            name="memory to tune",
+            status="warn",
+            said=f"`{plans.model}` wants a GPU; what it takes is computed once it is here",
+            fix="`--model tiny` does without one",
+        )
     if checkpoint is not None:
         yield from _importing(lambda: _memory(checkpoint, plans))
     if smoke:

@@ -19,6 +19,7 @@ from dvcli.cli.judged import (
     sampled,
 )
 from dvcli.cli.measures import Choice, Gates, Judges, Measure
+from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.session import Session, verb
 from dvcli.errors import MissingError, UsageError
 from dvcli.recipes import Digest, Metric
@@ -97,8 +98,8 @@ def evaluate(
     judges = _judges(session, clip_model, pick_model, choice)
     if session.dry_run:
         planned = measures.recipes(_planned(session, rows), judges, choice)
-        for recipe in dict.fromkeys(one for made in planned.values() for one in made if one):
-            session.show_plan(recipe)
+        every = [one for made in planned.values() for one in made if one]
+        show_plan(session, [Part(recipes=every)])
         return
     rows = [sampled(session, row) for row in rows]
     wanted = measures.recipes(rows, judges, choice)

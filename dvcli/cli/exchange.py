@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvcli.cli.cache import size
-from dvcli.cli.carry import counted, meant, tell
+from dvcli.cli.cache import counted, size
+from dvcli.cli.carry import meant, tell
 from dvcli.cli.session import Console, here, verb
 from dvcli.errors import InputError, MissingError, UsageError
 

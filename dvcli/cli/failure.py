@@ -21,6 +21,8 @@ from dvcli.errors import (
 )
 
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+NO_FOLDER = "No usable temporary directory"  # Python's words for a full disk, among others
+ROOM = "`dvid cache gc` makes room; `DVID_CACHE_DIR` and `TMPDIR` name folders on other disks"
 
 
 def say_error(error: DvidError, command: str = "dvid") -> int:
@@ -54,9 +56,14 @@ def system_error(error: Exception) -> DvidError | None:
         return None
     if error.errno == errno.ENAMETOOLONG:
         return InputError(f"the name `{str(error.filename)[:60]}…` is too long for a file")
+    if NO_FOLDER in str(error):
+        return StorageError(
+            "no folder for temporary files can be written: full, or closed to you", hint=ROOM
+        )
     if error.errno in REFUSED:
         where = f"`{error.filename}`" if error.filename else "a file or stream"
-        return StorageError(f"{where} cannot be used: {error.strerror}")
+        hint = ROOM if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+        return StorageError(f"{where} cannot be used: {error.strerror}", hint=hint)
     return None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dvcli.cli import measures
 from dvcli.cli.gather import Party
 from dvcli.cli.judged import clip_source, file_row, is_file, run_rows, sampled
+from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.session import Session
 from dvcli.cli.takes import Take
 from dvcli.recipes import Agreement, Digest, Eval, Likeness, Motion, Preference
@@ -58,11 +59,12 @@ def measure(
         rows = [sampled(session, row) for row in rows]
     judges = measures.Judges(clip=session.sources.clip_model(clip_model))
     wanted = measures.recipes(rows, judges, measures.choose((), measures.Gates()))
-    for recipe in dict.fromkeys(one for made in wanted.values() for one in made if one):
-        if session.dry_run:
-            session.show_plan(recipe)
-        else:
-            session.realise(recipe)
+    recipes = [one for made in wanted.values() for one in made if one]
+    if session.dry_run:
+        show_plan(session, [Part(recipes=recipes)])
+        return
+    for recipe in dict.fromkeys(recipes):
+        session.realise(recipe)
 
 
 def judged(session: Session, parties: Sequence[Party], clip_model: str | None) -> "list[Reel]":

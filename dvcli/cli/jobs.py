@@ -7,28 +7,23 @@ options of these verbs; `sample`, and each prompt that is an object, the switche
 """
 
 import difflib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-import typer
-
-from dvcli.cli.config import DefaultMap, anything, defaults
+from dvcli.cli.asked import Inverting, configured, inverting_of, options
+from dvcli.cli.config import DefaultMap
 from dvcli.cli.groups import FULL_SIZE, Framing
-from dvcli.cli.plain import read_plainly
 from dvcli.cli.prompts import Asked, Wish, lines_of, mapping, named, placed, read_json, read_prompts
 from dvcli.cli.prompts import wishes_of as multiply
-from dvcli.cli.session import here
 from dvcli.cli.switches import LONGEST, NAMES, Switches, read_object, read_switches
-from dvcli.cli.verbs import VERBS, command_line
-from dvcli.errors import DvidError, InputError, UsageError, meant
-from dvcli.recipes import Base, Depth, DType, Extract, Invert, Normalise, TemporalTarget, Tune
+from dvcli.errors import DvidError, InputError
+from dvcli.recipes import Base, Depth, DType, Extract, Normalise, TemporalTarget, Tune
 
 FIELDS = ("clip", "caption", "run", "id", "tune", "invert", "sample", "prompts", "prompts_file")
 NOTHING = "0" * 64
+Bad: TypeAlias = tuple[int, DvidError]  # a line, and what is wrong with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,28 +64,6 @@ class Tuning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inverting:
-    """What a job says of inversion; `asked` is whether it said anything."""
-
-    steps: int
-    refine: int
-    prompt: str
-    trajectory: bool
-    asked: bool = False
-
-    def recipe(self, tuned: Tune, dtype: DType) -> Invert:
-        """The inversion on that tuning."""
-        return Invert(
-            tuned=tuned,
-            steps=self.steps,
-            refine=self.refine,
-            prompt=self.prompt,
-            trajectory=self.trajectory,
-            dtype=dtype,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """One line. Either `clip` and `caption` are there, or `run` is one that has been tuned."""
 
@@ -106,38 +79,42 @@ class Job:
     wishes: Sequence[Wish] = field(default_factory=tuple)
 
 
-def read_jobs(file: str, *, model: str | None) -> list[Job]:
-    """The jobs of the file, `-` being standard input; `model` is for those that name none.
+def read_jobs(file: str, *, model: str | None) -> tuple[list[Job], list[Bad]]:
+    """The jobs of the file, `-` being standard input, and what is wrong with its other lines.
 
-    A clip's path is relative to the file's folder. Raises `InputError` that names every bad line.
+    A clip's path is relative to the file's folder; `model` is for the jobs that name none. Raises
+    `InputError` where there is no line, or no file.
     """
     beside = Path() if file == "-" else Path(file).parent
-    known = _configured()
-    jobs, errors = [], []
+    known = configured()
+    jobs, bad = [], []
     for place, text in lines_of(file, hint="a JSON object a line, or - for standard input"):
         try:
             with placed(place):
                 jobs.append(_job(text, place, beside, known, model))
         except DvidError as error:
-            errors.append((place, error))
-    refuse(errors)
-    if not jobs:
+            bad.append((_line(place), error))
+    if not jobs and not bad:
         raise InputError(f"{named(file)} has no job in it", hint="a JSON object a line")
-    return jobs
+    return jobs, bad
 
 
-def refuse(errors: Sequence[tuple[str, DvidError]]) -> None:
-    """Raise the first error, which then names the lines of the others too."""
-    if not errors:
+def refuse(bad: Sequence[Bad]) -> None:
+    """Raise the error of the first line, which then counts the others too."""
+    if not bad:
         return
-    _, first = errors[0]
-    others = [place.split()[1] for place, _ in errors[1:]]
+    (_, first), *more_of_them = sorted(bad, key=lambda one: one[0])
+    others = [line for line, _ in more_of_them]
     more = f" (and so are {len(others)} more, such as line {others[0]})" if others else ""
     raise type(first)(first.message + more, hint=first.hint) from first
 
 
+def _line(place: str) -> int:
+    return int(place.split()[1])
+
+
 def _job(text: str, place: str, beside: Path, configured: DefaultMap, model: str | None) -> Job:
-    found = _fields(mapping(read_json(text)))
+    found = _fields(mapping(read_json(text), _EXAMPLE))
     clip, caption, run = (_text(found, name) for name in ("clip", "caption", "run"))
     if clip is None and run is None:
         raise InputError("there is neither a clip nor a run", hint=_EXAMPLE)
@@ -146,7 +123,7 @@ def _job(text: str, place: str, beside: Path, configured: DefaultMap, model: str
     if clip is not None and caption is None:
         raise InputError("what does the clip show?", hint='"caption": "a polar bear with her cubs"')
     tuning = _tuning(_table(found, "tune"), configured, model, beside)
-    inverting = _inverting(_table(found, "invert"), configured)
+    inverting = inverting_of(_table(found, "invert"), configured)
     # Once on nothing, so that a wrong value is refused before a model is fetched or read.
     parts = (part.name for part in fields(Base))
     base = Base(**dict.fromkeys(parts, NOTHING))
@@ -154,7 +131,7 @@ def _job(text: str, place: str, beside: Path, configured: DefaultMap, model: str
     inverting.recipe(tuning.recipe(frames, None, base, caption or "a clip", "fp32"), "fp32")
     switches = read_switches(_table(found, "sample")).over(_sampling(configured))
     return Job(
-        line=int(place.split()[1]),
+        line=_line(place),
         place=place,
         id=_text(found, "id"),
         clip=None if clip is None else beside / clip,
@@ -225,15 +202,12 @@ def _prompts(found: Mapping[str, object], place: str, beside: Path) -> Iterator[
         yield from read_prompts(str(beside / file))
 
 
-# The options of verbs, read by the verbs' own parsers, so that they mean the same here
-
-
 def _tuning(
     table: Mapping[str, object], configured: DefaultMap, model: str | None, beside: Path
 ) -> Tuning:
     own = tuple(f.name for f in fields(Tuning) if f.name != "framing")
     framing = tuple(f.name for f in fields(Framing))
-    values = _options("tune", table, (*own, *framing), configured)
+    values = options("tune", table, (*own, *framing), configured)
     if model is not None and "model" not in {name.replace("-", "_") for name in table}:
         values["model"] = model
     if values["depth"] is not None:
@@ -244,58 +218,10 @@ def _tuning(
     )
 
 
-def _inverting(table: Mapping[str, object], configured: DefaultMap) -> Inverting:
-    own = tuple(f.name for f in fields(Inverting) if f.name != "asked")
-    values = _options("invert", table, own, configured)
-    return Inverting(asked=bool(table), **{name: values[name] for name in own})
-
-
 def _sampling(configured: DefaultMap) -> Switches:
     """What is configured for `sample`."""
     own = [name for name in NAMES if name != "name"]
-    values = _options("sample", {}, own, configured)
+    values = options("sample", {}, own, configured)
     several = {name: tuple(values[name] or ()) or None for name in ("style", "seed")}
     every = Switches(**{name: values[name] for name in own} | several)
     return every.only(configured.get("sample", {}))
-
-
-def _options(
-    verb: str, table: Mapping[str, object], known: Sequence[str], configured: DefaultMap
-) -> dict[str, Any]:
-    """The verb's parameters as they are with these options on its command line."""
-    line: list[str] = []
-    for written, value in table.items():
-        name = written.replace("-", "_")
-        if name not in known:
-            raise InputError(
-                f"`{verb}` of a job has no option `{written[:40]}`" + meant(name, known),
-                hint=f"`dvid {verb} --help` says what each takes",
-            )
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            line.append(option)
-        elif isinstance(value, str | int | float) and not isinstance(value, bool):
-            line.append(f"{option}={value}")
-        elif value is not None and value is not False:
-            raise InputError(f"`{verb}.{written}` is {value!r:.40}, which is no value of an option")
-    try:
-        context = _command(verb).make_context(verb, line, default_map=configured.get(verb))
-    except typer.TyperException as error:
-        said = " ".join(str(error.format_message()).replace("Value error, ", "").split())
-        raise UsageError(f"{verb}: {said[:1].lower()}{said[1:].rstrip('.')}") from None
-    params: dict[str, Any] = context.params
-    return params
-
-
-@cache
-def _command(verb: str) -> Any:
-    group: Any = typer.main.get_command(command_line([verb]))
-    command = group.commands[verb]
-    read_plainly(command)
-    return command
-
-
-def _configured() -> DefaultMap:
-    if not anything(here(), os.environ):
-        return {}
-    return defaults(typer.main.get_command(command_line(VERBS)), here(), os.environ)

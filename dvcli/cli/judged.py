@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dvcli.cli.record import frames_of
-from dvcli.cli.session import Session
+from dvcli.cli.session import Session, here
 from dvcli.cli.show import embedded
 from dvcli.errors import DvidError, InputError, UsageError
 from dvcli.recipes import CogVideoX, Depth, Digest, Extract, Invert, Judged, Sample, Tune
@@ -92,7 +92,16 @@ def _sample_row(made: "Made", source: Source) -> Row:
         own = _own(source, recipe.frames, None)
     else:
         own = _own(source, recipe.inverted.tuned.frames, recipe.inverted.tuned.depth)
-    return Row(name=made.path, frames=recipe, prompt=recipe.prompt, role="sample", source=own)
+    name = from_here(made.path)
+    return Row(name=name, frames=recipe, prompt=recipe.prompt, role="sample", source=own)
+
+
+def from_here(path: str) -> str:
+    """The path as a command here would print it: relative, where it is in this folder."""
+    folder = here()
+    if folder is None or not Path(path).is_relative_to(folder):
+        return path
+    return str(Path(path).relative_to(folder))
 
 
 def _own(source: Source, frames: Extract, depth: Depth | None) -> Source:
@@ -148,8 +157,16 @@ def clip_source(session: Session, name: str, estimator: Digest | None) -> Source
 
 
 def file_row(session: Session, path: Path, prompt: str | None, source: Source | None) -> Row:
-    """A video file or a folder of images, all its frames in their own size."""
+    """A video file or a folder of images, all its frames in their own size.
+
+    One that is none is refused here, before any model is fetched to judge it.
+    """
+    from dvcli.stages import find
+    from dvcli.video.probe import probe
+
     frames = Extract(clip=session.sources.file(path), frames=None, size=None)
+    if find(frames, session.store) is None:
+        probe(path)
     return Row(
         name=str(path), frames=frames, prompt=prompt or _embedded_prompt(path), source=source
     )

@@ -1,13 +1,14 @@
 """`dvid runs` and `dvid styles`, and what `dvid cache` consists of."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dvcli.cli import cache as store
 from dvcli.cli import carry, exchange
-from dvcli.cli.session import Console, verb
+from dvcli.cli.session import Console, here, verb
 from dvcli.recipes import method_of
 from dvcli.styles import load_styles, styles_path
 
@@ -39,10 +40,13 @@ def runs(
 ) -> None:
     """List the runs, newest first.
 
-    Prints name, stages, method, when, clip.
+    Prints name, stages, method, when, clip, and `last` for the one that is meant where none is
+    named.
 
     Example: dvid runs
     """
+    from dvcli.runs import last_from
+
     for name in remove or []:
         console.runs.rm(name)
         console.note(f"forgot the run `{name}`; its artifacts go at the next `dvid cache gc`")
@@ -51,6 +55,7 @@ def runs(
     found = console.runs.all()
     if not found:
         console.note("there is no run yet; `dvid tune CLIP CAPTION` makes one")
+    last = last_from(found, here() or Path("/"))
     for run in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.updated))
         stages = ",".join(run.recipes)
@@ -62,7 +67,9 @@ def runs(
             method or "",
             when,
             run.clip or "",
+            "last" if run is last else "",
             run=run.name,
+            last=run is last,
             stages=list(run.recipes),
             method=method,
             updated=run.updated,

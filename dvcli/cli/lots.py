@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcli.cli.frames import depth_recipe
-from dvcli.cli.jobs import Job, refuse
+from dvcli.cli.jobs import Bad, Job, refuse
 from dvcli.cli.prompts import Wish, placed, recipes_of
 from dvcli.cli.record import begin, inversion, tuned
 from dvcli.cli.sample import from_one_inversion, other_depth, same_way
@@ -41,6 +41,11 @@ class Lot:
     items: list[Item] = field(default_factory=list)
     bare: list[Job] = field(default_factory=list)
     own: list[Invert] = field(default_factory=list)  # asked for; not what `--fast` takes instead
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Whose it is."""
+        return [*(item.job for item in self.items), *self.bare]
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -89,20 +94,30 @@ class Lots:
         self._names: dict[str, Run] = {}
         self._found: dict[tuple[str, Tune], Lot] = {}
 
-    def sort(self, jobs: Sequence[Job]) -> list[Lot]:
+    def sort(self, jobs: Sequence[Job], bad: Sequence[Bad] = ()) -> list[Lot]:
         """The lots of all jobs. Raises, for all bad lines at once, before any work."""
-        errors: list[tuple[str, DvidError]] = []
+        errors = list(bad)
         for job in jobs:
             try:
                 with placed(job.place):
-                    self._add(job)
+                    # With a line that cannot be read nothing will be done, so no model is fetched.
+                    self._look(job) if bad else self._add(job)
             except DvidError as error:
-                errors.append((job.place, error))
+                errors.append((job.line, error))
         refuse(errors)
         lots = list(self._found.values())
         for lot in lots:
             lot.settle()
         return lots
+
+    def _look(self, job: Job) -> None:
+        """Refuse a job whose clip or run is not there."""
+        from dvcli.video.probe import probe
+
+        if job.clip is None:
+            tuned(self._session.run(job.run))
+        else:
+            probe(job.clip)
 
     def _add(self, job: Job) -> None:
         session = self._session

@@ -11,11 +11,12 @@ import typer
 from dvcli.cli.clips import hand_over_all
 from dvcli.cli.groups import Delivery, parse_size
 from dvcli.cli.output import check
+from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.prompts import Wish
 from dvcli.cli.record import frames_of
 from dvcli.cli.session import Session
 from dvcli.errors import UsageError
-from dvcli.recipes import CogVideoX, Extract, VideoModel
+from dvcli.recipes import CogVideoX, Extract, Recipe, VideoModel
 
 if TYPE_CHECKING:
     from dvcli.models.fingerprint import Checkpoint
@@ -147,8 +148,8 @@ def generate(
     recipes = [made_of(wish, model, size or shape.size, stride) for wish in wishes]
     check(to, results=len(recipes), session=session, sources=recipes)
     if session.dry_run:
-        for recipe in recipes:
-            session.show_plan(recipe)
+        wished: dict[Recipe, Wish] = dict(zip(reversed(recipes), reversed(wishes), strict=True))
+        show_plan(session, [Part(recipes=recipes, run=kept.name, wishes=wished)])
         return
     _remember(session, kept)
     hand_over_all(session, recipes, wishes, to, run=replace(kept, model=reference))

@@ -114,6 +114,7 @@ Background = Annotated[
 Tolerate = Annotated[
     bool, typer.Option("--tolerate-errors", help="Use what decodes of a damaged clip.")
 ]
+MODEL = "sd2-depth"
 Model = Annotated[
     str,
     typer.Option(metavar="ID[@REV]|PATH|tiny", help="The depth-conditioned base model."),

@@ -76,6 +76,7 @@ def check(
             hint="`-o` takes a folder when there are several",
         )
     check_folder(output if is_folder(output) else output.parent)
+    _work_beside(output if is_folder(output) else output.parent)
     for source in sources:
         Render(source=source, suffix=suffix(to), fps=to.fps, crf=to.crf)  # refuses wrong values
     if session is not None:
@@ -90,7 +91,7 @@ def check_free(session: Session, to: Delivery, sources: Sequence[Source]) -> Non
     from dvcli.stages import find
 
     output = to.output
-    if output is None or is_folder(output) or to.overwrite or not output.exists():
+    if output is None or is_folder(output) or to.overwrite or not os.path.lexists(output):
         return
     for source in sources:
         if find(source, session.store) is None and not _made_from(output, source):
@@ -98,7 +99,12 @@ def check_free(session: Session, to: Delivery, sources: Sequence[Source]) -> Non
 
 
 def in_the_way(output: Path) -> UsageError:
-    """The refusal to replace a file that was not asked for."""
+    """The refusal to replace a file, or a link that leads nowhere, that was not asked for."""
+    if not output.exists():
+        return UsageError(
+            f"`{output}` is a link that leads nowhere",
+            hint="`--overwrite` replaces it, `-o` names another",
+        )
     return UsageError(
         f"`{output}` exists and is a different file",
         hint="`--overwrite` replaces it, `-o` names another",
@@ -122,12 +128,29 @@ def check_folder(folder: Path) -> None:
         raise StorageError(
             "the working directory is gone", hint="`-o` takes an absolute path, or `cd` elsewhere"
         )
+    wanted = folder
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    why = None if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) else ""
+    if why is None and folder != wanted:
+        try:  # some folders, such as /proc, say that they can be written to and take nothing
+            os.rmdir(tempfile.mkdtemp(prefix=".dvid-", dir=folder))  # noqa: PTH106
+        except OSError as refused:
+            why = f": {refused.strerror}"
+    if why is not None:
         raise StorageError(
-            f"cannot write to `{folder}`", hint="`-o` names another place for the result"
+            f"cannot write to `{folder}`{why}", hint="`-o` names another place for the result"
         )
+
+
+def _work_beside(folder: Path) -> None:
+    """Where no temporary file can be written, as on a full disk, let them go to the output's."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        while not folder.exists():
+            folder = folder.parent
+        tempfile.tempdir = str(folder.absolute())
 
 
 def provenance(render: Render, model: str | None, *, own_depth: bool) -> str:
@@ -194,8 +217,10 @@ def deliver(
     if output is None or is_folder(output):
         folder = Path("out") / run.name if output is None else output
         output = folder / f"{slug(words)}-{name_key(made, recipe)[:8]}{recipe.suffix}"
-    if to.overwrite or not output.exists():
+    if to.overwrite or not os.path.lexists(output):
         place(media, output)
+    elif not output.exists():
+        raise in_the_way(output)
     elif session.store.digest_file(output) != session.store.digest_file(media):
         if session.refresh or not ours or not _older(output, recipe):
             raise in_the_way(output)

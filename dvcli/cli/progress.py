@@ -25,8 +25,8 @@ class Reporter(Progress, Protocol):
     def expect(self, stages: int) -> None:
         """So many stages will run from here on."""
 
-    def result(self, number: int, of: int) -> None:
-        """From here on the work is on that result of several, counted from 1."""
+    def at(self, what: str, number: int, of: int) -> None:
+        """From here on the work is on that one of several, counted from 1: a job, a result."""
 
 
 class Count:
@@ -34,7 +34,8 @@ class Count:
 
     def __init__(self) -> None:
         self._total = self._done = 0
-        self._result = ""
+        self._at = ""
+        self._told: set[str] = set()
 
     @property
     def told_all(self) -> bool:
@@ -42,20 +43,27 @@ class Count:
 
     def expect(self, stages: int) -> None:
         self._total, self._done = stages, 0
-        self._result = ""
+        self._at = ""
 
-    def result(self, number: int, of: int) -> None:
-        self._result = f"clip {number} of {of}"
+    def at(self, what: str, number: int, of: int) -> None:
+        self._at = f"{what} {number} of {of}" if of > 1 else ""
 
-    def built(self, stage: str) -> None:
-        """One more is done; writing a file out is quick and counts for nothing."""
-        self._done += stage != Render.stage
+    def news(self, stage: str, key: str, *, cached: bool) -> bool:
+        """Count a stage that was built, and say whether it is worth a line, which it is once.
+
+        Writing a file out is quick: it counts for nothing, and is not told of where it saved that.
+        """
+        written = stage == Render.stage
+        self._done += not cached and not written
+        fresh = key not in self._told and not (cached and written)
+        self._told.add(key)
+        return fresh
 
     @property
     def now(self) -> str:
-        """`clip 2 of 3`, else `stage 2/3`, while the second is at work; of one thing nothing."""
-        if self._result:
-            return self._result
+        """`result 2 of 3`, else `stage 2/3`, while the second is at work; of one thing nothing."""
+        if self._at:
+            return self._at
         return "" if self._total < 2 or self.told_all else f"stage {self._done + 1}/{self._total}"
 
 
@@ -91,17 +99,13 @@ class Lines(Count):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._told: set[str] = set()
 
     def say(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
 
     def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
-        if not cached:
-            self.built(stage)
-        if key not in self._told:
-            self._told.add(key)
+        if self.news(stage, key, cached=cached):
             self.say(made_line(stage, seconds, cached=cached))
 
     @contextmanager
@@ -145,13 +149,9 @@ class Bars(Count):
 
         super().__init__()
         self._console = Console(file=stream, highlight=False)
-        self._told: set[str] = set()
 
     def made(self, stage: str, key: str, seconds: float, *, cached: bool) -> None:
-        if not cached:
-            self.built(stage)
-        if key not in self._told:
-            self._told.add(key)
+        if self.news(stage, key, cached=cached):
             self._console.print(made_line(stage, seconds, cached=cached), style="dim")
 
     @contextmanager

@@ -5,6 +5,7 @@ What the line says takes the place of what the command says.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,13 +201,13 @@ def _object(line: str) -> tuple[str, Switches]:
     found = read_json(line)
     if isinstance(found, str):
         return found.strip(), Switches()
-    return read_object(mapping(found))
+    return read_object(mapping(found, '{"prompt": "a red fox"}'))
 
 
-def mapping(found: object) -> Mapping[str, object]:
-    """The JSON value as an object."""
+def mapping(found: object, example: str) -> Mapping[str, object]:
+    """The JSON value as an object, such as the example."""
     if not isinstance(found, dict):
-        raise InputError("it is no JSON object", hint='such as {"prompt": "a red fox"}')
+        raise InputError("it is no JSON object", hint=f"such as {example}")
     return found
 
 
@@ -254,7 +255,10 @@ def lines_of(file: str, *, hint: str) -> Iterator[tuple[str, str]]:
         text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InputError(f"line {line} of {name} is not UTF-8 text") from error
+        hint = f"`iconv -f latin1 -t utf-8 {shlex.quote(file)}` makes it so, if it is in Latin-1"
+        raise InputError(
+            f"line {line} of {name} is not UTF-8 text", hint=None if file == "-" else hint
+        ) from error
     except FileNotFoundError as error:
         raise InputError(f"no file {name}", hint=hint) from error
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcli.cli.session import Session, here
-from dvcli.errors import MissingError, UsageError
+from dvcli.errors import MissingError, StorageError, UsageError
 from dvcli.recipes import Depth, DType, Extract, Invert, Recipe, Tune
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
 
 
-WORDED = ("clip", "prompt")  # told in words, not as options
+WORDED = ("clip", "prompt", "dtype")  # told in words, not as options
 NOUNS = {"extract": "extraction", "tune": "tuning", "invert": "inversion"}
 ORDER = ("extract", "depth", "tune", "invert")
 
@@ -29,7 +29,7 @@ def remember(
     """
     from dvcli.stages import plan
 
-    steps = {step.recipe.stage: step for step in plan(recipe, session.store)}
+    steps = {step.recipe.stage: step for step in plan([recipe], session.store)}
     made = {stage: step.recipe for stage, step in steps.items()}
     keys = {stage: step.key for stage, step in steps.items() if step.key is not None}
     keys[recipe.stage] = key
@@ -56,6 +56,20 @@ def remember(
         )
 
     return session.runs.update(run, change)
+
+
+def remember_if_possible(
+    session: Session, recipe: Extract | Depth | Tune | Invert, run: "Run", *, key: str
+) -> "Run":
+    """The same before a file is written: a disk that takes no run is told of when the file is out.
+
+    The run is as given then.
+    """
+    try:
+        return remember(session, recipe, run, key=key)
+    except StorageError as refused:
+        session.store.failures.append(refused)
+        return run
 
 
 def _fits(recipe: Recipe, kept: Mapping[str, Recipe]) -> bool:
@@ -119,6 +133,7 @@ def _unlike(before: Tune, now: Tune) -> list[str]:
                 said = "x".join(map(str, value)) if isinstance(value, tuple) else value
                 said = f"{value:g}" if isinstance(value, float) else said
                 found.append(f"`--{field.name.replace('_', '-')} {said}`")
+    found += ["another number format"] if before.dtype != now.dtype else []
     found += ["another model"] if before.base != now.base else []
     alike = before.depth is None or replace(before.depth, frames=now.frames) == now.depth
     if not alike and before.base == now.base:
@@ -150,11 +165,13 @@ def tuned(run: "Run") -> Tune:
 
 
 def inversion(run: "Run", dtype: DType) -> Invert:
-    """The run's inversion, else the default one of its tuning."""
+    """The run's inversion, else the one that `dvid invert` would make of its tuning."""
     recipe = run.recipes.get("invert")
     if isinstance(recipe, Invert):
         return recipe
-    return Invert(tuned=tuned(run), dtype=dtype)
+    from dvcli.cli.asked import configured, inverting_of
+
+    return inverting_of({}, configured()).recipe(tuned(run), dtype)
 
 
 def frames_of(run: "Run") -> Extract:

@@ -12,9 +12,10 @@ from dvcli.cli.clips import hand_over_all
 from dvcli.cli.groups import Delivery, DepthControls
 from dvcli.cli.method import OtherModel, generate
 from dvcli.cli.output import check
+from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.prompts import Wish, gather, recipes_of
 from dvcli.cli.quoting import command_line
-from dvcli.cli.record import inversion, remember
+from dvcli.cli.record import inversion, remember_if_possible
 from dvcli.cli.session import Session, verb
 from dvcli.cli.switches import Switches
 from dvcli.errors import InputError, UsageError
@@ -158,8 +159,8 @@ def sample(
     check(to, results=len(recipes), session=session, sources=recipes)
     wishes, recipes = part.of(wishes), part.of(recipes)
     if session.dry_run:
-        for recipe in recipes:
-            session.show_plan(recipe)
+        wished: dict[Recipe, Wish] = dict(zip(reversed(recipes), reversed(wishes), strict=True))
+        show_plan(session, [Part(recipes=recipes, run=kept.name, wishes=wished)])
         return
     if not recipes:
         session.note(f"the shard {part} has no prompt in it")
@@ -169,7 +170,7 @@ def sample(
     used = own_inversion(recipes, inverted)
     if used is not None and kept.recipes.get("invert") != used:
         key = session.realise_input(used).key
-        kept = remember(session, used, kept, key=key)
+        kept = remember_if_possible(session, used, kept, key=key)
     tell_of_inversions(session, recipes, [inverted])
     hand_over_all(session, recipes, wishes, to, run=kept)
 

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import typer
 
+from dvcli.cli import end_by
 from dvcli.cli import options as o
 from dvcli.cli.quoting import printable
 from dvcli.errors import StorageError, UsageError
@@ -77,7 +78,7 @@ class Console:
         return Runs.open()
 
     def run(self, reference: str | None) -> "Run":
-        """The run that is meant; a note says so where it was not named."""
+        """The run that is meant; a note says which where it was not named."""
         run, note = self.runs.resolve(
             reference,
             cwd=here() or Path("/"),
@@ -99,7 +100,10 @@ class Console:
         except BrokenPipeError:
             raise ReaderGone from None
         except OSError as error:
-            raise StorageError(f"cannot write to standard output: {error.strerror}") from error
+            raise StorageError(
+                f"cannot write to standard output: {error.strerror}",
+                hint="what was made is kept; the same command prints it again",
+            ) from error
 
     @property
     def stdout(self) -> TextIO:
@@ -154,7 +158,10 @@ class Session(Console):
     def store(self) -> "Store":
         from dvcli.store import Store
 
-        return Store.open(temporary=self.no_cache)
+        store = Store.open(temporary=self.no_cache)
+        stop = self.runtime.stop
+        store.memo.waiting = partial(stop.check, kept="everything finished so far is kept")
+        return store
 
     @cached_property
     def sources(self) -> "Sources":
@@ -208,10 +215,11 @@ class Session(Console):
         """The recipe's artifact, built again, once a command, when `--refresh` asks for it."""
         from dvcli.stages import realise
 
+        self.require_device([recipe])
         if self.teller.told_all and not isinstance(recipe, Render):
             self._count([recipe])
         if recipe in self._results:
-            self.teller.result(self._results.index(recipe) + 1, len(self._results))
+            self.teller.at("result", self._results.index(recipe) + 1, len(self._results))
         refresh = self.refresh and recipe not in self._refreshed
         artifact = realise(recipe, self.store, self.runtime, refresh=refresh)
         self._refreshed.add(recipe)
@@ -228,6 +236,20 @@ class Session(Console):
             )
         self.runs.prepare()
         self.store.prepare()
+
+    def require_kept(self) -> None:
+        """Raise what kept a finished stage from the store, before a run is said to have it."""
+        if self.store.failures:
+            raise self.store.failures[0]
+
+    def require_device(self, recipes: Iterable[Recipe]) -> None:
+        """Refuse a device that torch has not, before the stages that need none have run."""
+        from dvcli.devices import usable
+
+        if not usable(self.runtime.device):
+            from dvcli.stages import require_device
+
+            require_device(recipes, self.store, self.runtime)
 
     def realise_input(self, recipe: Recipe) -> "Artifact":
         """The artifact of a stage that the command only stands on, which no `--refresh` repeats."""
@@ -252,30 +274,6 @@ class Session(Console):
         for prompt, what in fresh.items():
             if cut := overflow(folder, prompt):
                 log.warning("the text encoder does not see the end of the %s: `%s`", what, cut)
-
-    def show_plan(self, recipe: Recipe) -> None:
-        """The plan as results: stage, hit or miss, key, and what a hit saves or a miss costs."""
-        from dvcli.cli.progress import duration
-        from dvcli.stages import plan
-        from dvcli.stages.estimate import estimates
-
-        steps = plan(recipe, self.store)
-        costs = estimates([step.recipe for step in steps if not step.hit], self.store)
-        for step in steps:
-            cost = costs.get(step.recipe)
-            if step.hit:
-                time = f"saves {duration(step.seconds or 0)}"
-            else:
-                time = "?" if cost is None else f"about {duration(cost)}"
-            what = "hit" if step.hit else "miss"
-            self.result(
-                "\t".join([step.recipe.stage, what, step.key or "-", time]),
-                stage=step.recipe.stage,
-                hit=step.hit,
-                key=step.key,
-                seconds=step.seconds,
-                estimate=cost,
-            )
 
 
 def here() -> Path | None:
@@ -359,10 +357,14 @@ def _results_only() -> Iterator[TextIO]:
     finally:
         sys.stdout = before
         os.dup2(kept, 1)
+        told = isinstance(sys.exception(), StorageError)
         try:
             out.close()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        except OSError:
+            if not told:
+                raise
 
 
 @contextmanager
@@ -391,6 +393,7 @@ def _signals(stop: Stop) -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         if stop.signal is not None:
+            end_by(number)
             os._exit(128 + number)
         stop.request(number)
         os.write(2, b"\nstopping after this step; once more to stop at once\n")

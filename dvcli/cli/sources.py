@@ -18,6 +18,8 @@ from dvcli.runs import Run
 from dvcli.store import Store
 from dvcli.video.digest import source_digest
 
+LONG = 2**30  # bytes; a larger file is opened before all of it is read for its digest
+
 
 class Sources:
     """Content digest ↔ path for this command."""
@@ -30,6 +32,10 @@ class Sources:
 
     def file(self, path: Path) -> Digest:
         """The digest of a clip, a depth video or a folder of images."""
+        if _size(path) > LONG and not self._store.memo.knows(path):
+            from dvcli.video.probe import require_media
+
+            require_media(path)
         digest = source_digest(path, self._store.digest_file)
         self._known[digest] = path.resolve()
         return digest
@@ -129,6 +135,13 @@ class Sources:
                 self._know(checkpoint(str(place), place, self._store.digest_file))
             elif place.exists():
                 self.file(place)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def base(found: Checkpoint) -> Base:

@@ -95,8 +95,7 @@ def make(
         else:
             clips += scan(name, folder, prompts)
     found, unmatched = match(clips)
-    for sentence in unmatched:
-        log.warning("%s", sentence)
+    _warn_each_once(unmatched)
     if against is not None:
         found = [one for one in found if against in (clip.method for clip in one.clips)]
     if not found:
@@ -136,18 +135,26 @@ def _sampled(session: Session, method: str, what: str) -> "list[Found]":
     """The clips that were sampled in a run."""
     from dvcli.cli.examples import sampled
 
-    found = []
-    for made in session.runs.samples(session.run(what).name):
-        path = Path(made.path)
-        if not path.is_file():
-            log.warning("`%s` is left out: the file is gone", path)
-            continue
-        found.append(sampled(method, path, path.stem, made.recipe))
+    made = [(Path(one.path), one.recipe) for one in session.runs.samples(session.run(what).name)]
+    found = [sampled(method, path, path.stem, recipe) for path, recipe in made if path.is_file()]
+    gone = [path for path, _ in made if not path.is_file()]
+    _warn_each_once([f"`{path}` is left out: the file is gone" for path in gone])
     if not found:
         raise InputError(
             f"the run `{what}` has no clips", hint=f"`dvid sample {what} -p TEXT` makes some"
         )
     return found
+
+
+def _warn_each_once(sentences: Sequence[str]) -> None:
+    """Warn of the first clip that something is said of, and count the others; `-v` tells all."""
+    alike: dict[str, list[str]] = {}
+    for sentence in sentences:
+        alike.setdefault(sentence.rpartition("` ")[2], []).append(sentence)
+    for first, *others in alike.values():
+        log.warning("%s", first + (f" (and {len(others)} more, by `-v`)" if others else ""))
+        for other in others:
+            log.info("%s", other)
 
 
 def _show_match(session: Session, found: "Match") -> None:

@@ -1,6 +1,7 @@
 """`dvid tune` and `dvid invert`: learn one clip, and find the latent that it comes from."""
 
 import logging
+import os
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +13,8 @@ from dvcli.cli import options as o
 from dvcli.cli.frames import depth_recipe
 from dvcli.cli.groups import FULL_SIZE, Framing
 from dvcli.cli.method import TuneMethod, fits, tune_a_video
+from dvcli.cli.planning import Part, show_plan
+from dvcli.cli.quoting import command_line
 from dvcli.cli.record import begin, frames_of, going_on, makes_way, remember, tuned
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
@@ -46,7 +49,7 @@ def tune(
     method: Annotated[
         TuneMethod, typer.Option(help="Tune-A-Video is without depth and temporal loss.")
     ] = "dvid",
-    model: o.Model = "sd2-depth",
+    model: o.Model = o.MODEL,
     depth: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Your own depth video or folder.")
     ] = None,
@@ -73,7 +76,7 @@ def tune(
 
     Example: dvid tune clip.mp4 "a polar bear with her cubs"
 
-    Built in: dvid tune clip.mp4 "a red ball on snow" --model tiny --lr 1e-4
+    Built in: dvid tune clip.mp4 "a red ball on snow" --model tiny --lr 3e-4
     """
     from dvcli.cli.sources import base
 
@@ -82,7 +85,7 @@ def tune(
     if kept is not None and kept.model is not None and "model" not in session.given:
         model, chosen = kept.model, True
     else:
-        chosen = "model" in session.given or model != "sd2-depth"
+        chosen = "model" in session.given or model != o.MODEL
     if method == "tune-a-video":
         model, temporal_weight = tune_a_video(
             session, model=model, chosen=chosen, depth=depth, temporal_weight=temporal_weight
@@ -110,27 +113,26 @@ def tune(
     frames, found, place = _frames(session, kept, clip, framing, model, run)
     fits(session, method, found, model)
     recipe = made_of(frames, _depth(session, kept, frames, found, depth, model), base(found))
-    _say_first(session, recipe, place, again=kept is not None)
-    if session.dry_run:
-        session.show_plan(recipe)
-        return
-    session.warn_of_overflow(recipe.base.tokenizer, [recipe])
-    key = session.realise(recipe).key
-    made = remember(session, recipe, place, key=key)
-    session.result(made.name, run=made.name, key=key)
-
-
-def _say_first(session: Session, recipe: Tune, run: "Run", *, again: bool) -> None:
-    """What is better known before the work than after it."""
     if recipe.frames.frames == 1:
         # Not refused: it is a picture's edit by its depth, and so the method without its time.
         log.warning(
             "one frame has no motion to learn, so what comes of it is a picture;"
             " `--frames 2` or more make a clip"
         )
-    keeping = "`dvid tune CLIP CAPTION --run NAME`" if again else "`--run NAME`"
-    if told := makes_way(run, recipe, keeping):
-        session.note(told)
+    keeping = "`dvid tune CLIP CAPTION --run NAME`" if kept is not None else "`--run NAME`"
+    taking_over = makes_way(place, recipe, keeping)
+    if session.dry_run:
+        if taking_over:
+            session.note(taking_over)
+        show_plan(session, [Part(recipes=[recipe], run=place.name)])
+        return
+    session.warn_of_overflow(recipe.base.tokenizer, [recipe])
+    key = session.realise(recipe).key
+    session.require_kept()
+    made = remember(session, recipe, place, key=key)
+    if taking_over:
+        session.note(taking_over)
+    session.result(made.name, run=made.name, key=key)
 
 
 def _meant(
@@ -140,6 +142,11 @@ def _meant(
     if clip is not None and not clip.strip():
         raise UsageError("the clip's name is empty", hint="`dvid tune CLIP CAPTION`")
     if clip is not None and prompt is not None:
+        if not os.path.exists(clip) and os.path.exists(prompt):  # noqa: PTH110  # no error for any name
+            raise UsageError(
+                f"there is no clip `{clip}`, but `{prompt}` is there: the clip comes first",
+                hint=f"`{command_line(['dvid', 'tune', prompt, clip])}`",
+            )
         return None, clip, prompt
     if run is None or (clip is not None and Path(clip).exists()):
         given = shlex.quote(clip) if clip is not None else "CLIP"
@@ -244,9 +251,10 @@ def invert(
         dtype=session.number_format,
     )
     if session.dry_run:
-        session.show_plan(recipe)
+        show_plan(session, [Part(recipes=[recipe], run=kept.name)])
         return
     artifact = session.realise(recipe)
+    session.require_kept()
     made = remember(session, recipe, kept, key=artifact.key)
     psnr = float(artifact.info["psnr"])
     session.note(f"invert: the clip comes back at {psnr:.1f} dB PSNR")
