@@ -46,7 +46,7 @@ def worded(name: str, text: str) -> None:
     except UnicodeEncodeError as error:
         raise UsageError(
             f"{name} is not valid text at character {error.start + 1}",
-            hint="the shell's locale decides how its bytes are read, UTF-8 is expected",
+            hint="the shell's locale decides how its bytes are read: `export LC_ALL=C.UTF-8`",
         ) from None
 
 

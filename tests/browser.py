@@ -33,7 +33,7 @@ FLAGS = [
 # Read now: every test runs without the `DVID_*` of outside.
 DEMANDED = os.environ.get("TEST_BROWSER") == "1"
 LOCAL = ("file:", "data:", "blob:", "about:")
-WAIT_MS = 10_000
+WAIT_MS = 30_000
 
 
 @contextmanager

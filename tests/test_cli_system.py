@@ -1,5 +1,6 @@
 """What the system does to a command: full and closed streams, long names, missing devices."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -85,3 +86,11 @@ def test_from_a_deleted_directory_a_relative_output_is_refused_before_any_work(
     gone.rmdir()
     assert "the working directory is gone" in dvid("sample", "-p", "x", code=6).err
     dvid("sample", "-p", "x", "-o", str(tmp_path / "x.mp4"))
+
+
+@pytest.mark.parametrize("word", ["-q", "-vv"])
+def test_what_a_command_logs_is_its_own_affair(dvid: Dvid, word: str) -> None:
+    loggers = [logging.getLogger("dvcli"), logging.getLogger()]
+    before = [logger.level for logger in loggers]
+    dvid("styles", word)
+    assert [logger.level for logger in loggers] == before

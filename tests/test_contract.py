@@ -311,7 +311,7 @@ PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 def test_a_locale_that_is_not_utf_8_is_told_of_the_text_it_cannot_read(tuned: Path) -> None:
     said = process("sample", "-p", "ein Bär im Schnee", code=2, env=PLAIN)
-    assert "UTF-8 is expected" in said.err
+    assert "`export LC_ALL=C.UTF-8`" in said.err
 
 
 def test_in_a_locale_that_is_not_utf_8_all_else_works(dvid: Dvid, tuned: Path) -> None:

@@ -305,6 +305,13 @@ def test_what_makes_no_sense_is_refused_in_two_lines(
     assert not [path for path in Path().iterdir() if path.name.startswith("x")]
 
 
+def test_a_link_that_leads_nowhere_is_in_the_reports_way(dvid: Dvid, sampled: list[Path]) -> None:
+    Path("x.png").symlink_to("nowhere.png")
+    said = dvid("report", "-o", "x.png", code=2)
+    assert "`x.png` is a link that leads nowhere" in said.err
+    assert Path("x.png").is_symlink()
+
+
 def test_a_folder_in_the_place_of_the_report_is_refused(dvid: Dvid, tuned: Path) -> None:
     Path("x.html").mkdir()
     assert "is a folder" in dvid("report", "-o", "x.html", code=2).err

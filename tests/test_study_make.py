@@ -285,6 +285,15 @@ def test_a_file_of_somebody_elses_stops_the_command_before_any_work(dvid: Dvid, 
     assert Path(name).read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["study.html", "study.key.json"])
+def test_a_link_that_leads_nowhere_is_in_the_studys_way(dvid: Dvid, name: str) -> None:
+    words = two_methods(("fox",))
+    Path(name).symlink_to("nowhere")
+    said = dvid("study", "make", *words, code=2)
+    assert f"`{name}` is a link that leads nowhere" in said.err
+    assert not Path("nowhere").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

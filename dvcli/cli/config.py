@@ -171,7 +171,12 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         raise UsageError(f"`{path}` is not UTF-8 text at line {line}") from error
     except RecursionError:
         raise UsageError(f"`{path}` cannot be read: its values are nested too deep") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        raise UsageError(
+            f"`{path}` cannot be read: {error}",
+            hint="in TOML a line is `name = value`, and a text stands in quotes",
+        ) from error
+    except OSError as error:
         raise UsageError(f"`{path}` cannot be read: {error}") from error
 
 

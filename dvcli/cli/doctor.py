@@ -163,7 +163,9 @@ def _configured() -> Iterator["Finding"]:
         yield Finding(name="environment", said=f"{name}={printable(os.environ[name])}")
     try:
         count = len(settings(typer.main.get_command(app), here(), os.environ))
-        yield Finding(name="settings", said=f"{count} by `dvid config show --origin`")
+        yield Finding(
+            name="settings", said=f"{count} in force; `dvid config show --origin` lists them"
+        )
     except DvidError as error:
         fix = error.hint or "correct it there"
         yield Finding(name="settings", status="fail", said=error.message, fix=fix)

@@ -177,7 +177,7 @@ def check(gates: Gates, rows: Sequence[Row], figures: Sequence[dict[str, float]]
     if failed:
         raise CheckError(
             f"{len(failed)} of {looked} checks failed: {'; '.join(failed)}",
-            hint="the figures stand above; `docs/metrics.md` says what moves each",
+            hint="the table has every clip's figures, and is printed whatever fails",
         )
 
 

@@ -1,6 +1,7 @@
 """`dvid report`: the clips of runs and files beside each other, as a page, a grid or a sheet."""
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -208,8 +209,10 @@ def _metadata(parties: "Sequence[Party]") -> str:
 
 def _put(session: Session, made: Path, output: Path, overwrite: bool) -> None:
     """Put the report in its place; the same bytes may be there already."""
-    if output.exists() and not overwrite:
-        if session.store.digest_file(output) != session.store.digest_file(made):
+    if os.path.lexists(output) and not overwrite:
+        if not output.exists() or session.store.digest_file(output) != session.store.digest_file(
+            made
+        ):
             raise in_the_way(output)
         return
     try:

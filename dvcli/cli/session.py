@@ -373,6 +373,7 @@ def _logging(quiet: bool, verbose: int) -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     ours, everyone = logging.getLogger("dvcli"), logging.getLogger()
+    before = ours.level, everyone.level
     ours.setLevel(logging.ERROR if quiet else (logging.INFO if verbose else logging.WARNING))
     everyone.setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
     everyone.addHandler(handler)
@@ -380,6 +381,8 @@ def _logging(quiet: bool, verbose: int) -> Iterator[None]:
         yield
     finally:
         everyone.removeHandler(handler)
+        for logger, level in zip((ours, everyone), before, strict=True):
+            logger.setLevel(level)
 
 
 class _Line(logging.Formatter):

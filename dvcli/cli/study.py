@@ -1,6 +1,7 @@
 """`dvid study make`: a page on which people compare methods, blind."""
 
 import logging
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ def make(
     sealed = _key_path(output)
     check_folder(output.parent)
     for path, own in ((output, "Which clip is better?"), (sealed, '"study key"')):
-        if not overwrite and path.exists() and not _is_ours(path, own):
+        if not overwrite and os.path.lexists(path) and not _is_ours(path, own):
             raise in_the_way(path)
     table = prompts_file is not None and is_benchmark(prompts_file)
     prompts = {} if prompts_file is None or table else read_prompts(prompts_file)
@@ -254,7 +255,7 @@ def _place(texts: Mapping[Path, str], overwrite: bool) -> None:
     wanted = {path: text.encode() for path, text in texts.items()}
     stale = {p: b for p, b in wanted.items() if not p.exists() or p.read_bytes() != b}
     for path in stale:
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise in_the_way(path)
     with tempfile.TemporaryDirectory() as folder:
         for path, content in stale.items():

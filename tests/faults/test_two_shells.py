@@ -30,7 +30,8 @@ def shell(folder: Path, me: int, other: Path) -> None:
             )
         place = dice.choice((folder, folder / "deep" / "er"))
         found, note = runs.resolve(None, cwd=place, env={}, terminal=dice.random() < 0.5)
-        assert (found.name, found.cwd, note) == (last, own, None), f"turn {turn} of shell {me}"
+        said = f"going on with the run `{last}`"
+        assert (found.name, found.cwd, note) == (last, own, said), f"turn {turn} of shell {me}"
     for place in (folder.parent, other.parent / "nowhere"):
         with pytest.raises(UsageError, match="no run was made from"):
             runs.resolve(None, cwd=place, env={}, terminal=False)
