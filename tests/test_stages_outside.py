@@ -197,15 +197,20 @@ def test_new_rights_and_names_of_weights_after_they_were_read_end_no_tuning(
     assert (tmp_path / "backup").exists()
 
 
+def on(store: Store, model: Path) -> Runtime:
+    """What a command works with that has looked at the model."""
+    sources = Sources(store, offline=True)
+    sources.model(str(model))
+    return Runtime(locate=sources.locate)
+
+
 def test_a_loaded_network_whose_weights_changed_since_is_not_used_on(
     dvid: Dvid, tuned: Path, base: Path, tmp_path: Path
 ) -> None:
     """On the CPU its numbers are those in the file, so they have changed with it."""
     model = Path(shutil.copytree(base, tmp_path / "model"))
     store, _, inverted = _tuned_run()
-    sources = Sources(store, offline=True)
-    sources.model(str(model))
-    runtime = Runtime(locate=sources.locate)
+    runtime = on(store, model)
     stages.realise(Sample(inverted=inverted, prompt="a fox"), store, runtime)
     good, bad = weights(model).read_bytes(), other_weights(model)
     with weights(model).open("r+b") as file:
@@ -216,9 +221,7 @@ def test_a_loaded_network_whose_weights_changed_since_is_not_used_on(
     with weights(model).open("r+b") as file:
         file.write(good)
     made = stages.realise(Sample(inverted=inverted, prompt="a wolf"), store, runtime)
-    sources = Sources(store, offline=True)
-    sources.model(str(base))
-    afresh = Runtime(locate=sources.locate)
+    afresh = on(store, base)
     again = stages.realise(Sample(inverted=inverted, prompt="a wolf"), store, afresh, refresh=True)
     assert again.outputs == made.outputs
 
@@ -228,9 +231,7 @@ def test_a_stage_that_failed_on_a_replaced_model_leaves_nothing_of_it_to_the_nex
 ) -> None:
     model = Path(shutil.copytree(base, tmp_path / "model"))
     store, _, inverted = _tuned_run()
-    sources = Sources(store, offline=True)
-    sources.model(str(model))
-    runtime = Runtime(locate=sources.locate)
+    runtime = on(store, model)
 
     def broken(*_: object) -> None:
         os.utime(weights(model))

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -90,9 +92,9 @@ def verify(
     )
     stuck = [damage for damage in health.damaged if damage.stuck is not None]
     if stuck:
-        more = f" and {len(stuck) - 1} more" if len(stuck) > 1 else ""
         raise CheckError(
-            f"`{stuck[0].path}`{more} is damaged and cannot be set aside: {stuck[0].stuck}",
+            f"{_first_of([damage.path for damage in stuck])} is damaged and cannot be set aside:"
+            f" {stuck[0].stuck}",
             hint=f"whoever may write in `{console.store.root}` can repair it",
         )
     if health.damaged and not repair:
@@ -152,9 +154,8 @@ def gc(
         more = "; `--grace 0` lets go of the last hour's" if grace else ""
         console.note(f"what pins, runs{recent} keep is more than the limit{more}")
     if sweep.stuck:
-        more = f" and {len(sweep.stuck) - 1} more" if len(sweep.stuck) > 1 else ""
         raise StorageError(
-            f"`{sweep.stuck[0]}`{more} cannot be removed: {sweep.why}",
+            f"{_first_of(sweep.stuck)} cannot be removed: {sweep.why}",
             hint="what else could go has gone; the user whose files they are can collect them",
         )
 
@@ -204,6 +205,11 @@ def size(number: int) -> str:
     while amount >= 1000 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def _first_of(paths: Sequence[Path]) -> str:
+    """The first of the paths, and how many there are besides."""
+    return f"`{paths[0]}`" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
 def counted(number: int, what: str) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from dvcli.errors import InputError, ResourceError, UsageError
-from dvcli.models import load
+from dvcli.models import latents, load
 from dvcli.models.layout import require_weights
 from dvcli.models.video_shape import whole
 from dvcli.recipes import CogVideoX, DType
@@ -148,7 +148,7 @@ def generate(
 
 def _check_tiles(vae: Any, size: tuple[int, int]) -> None:
     """Raise `UsageError` where the last tile would be too thin to be encoded."""
-    smallest = 2 ** (len(vae.config.block_out_channels) - 1)
+    smallest = latents.factor(vae.config)
     for side, tile, overlap in (
         (size[0], vae.tile_sample_min_width, vae.tile_overlap_factor_width),
         (size[1], vae.tile_sample_min_height, vae.tile_overlap_factor_height),

@@ -13,6 +13,11 @@ from torch import Tensor
 from dvcli.errors import InputError
 
 
+def factor(config: Any) -> int:
+    """How many pixels a side of a latent stands for, by the settings of its VAE."""
+    return int(2 ** (len(config.block_out_channels) - 1))
+
+
 @torch.no_grad()
 def encode(vae: Any, frames: UInt8[Tensor, "f H W 3"], chunk: int) -> Float[Tensor, "f c h w"]:
     """Latents in float32 on the VAE's device: `(mode - shift) * scaling`."""

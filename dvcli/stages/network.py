@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dvcli.core import compiling, ddim, depth, graphs, unet
 from dvcli.errors import InputError
-from dvcli.models import load, text
+from dvcli.models import latents, load, text
 from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
 from dvcli.runtime import Runtime
 from dvcli.stages import attention, finite, inputs, preflight
@@ -137,7 +137,7 @@ def clip_latents(
         ("the VAE's settings", recipe.base.vae),
         lambda: preflight.autoencoder(runtime.locate(recipe.base.vae)).config,
     )
-    smaller: int = 2 ** (len(vae.block_out_channels) - 1)
+    smaller = latents.factor(vae)
     width, height = recipe.frames.size or (None, None)
     shape = (
         recipe.frames.frames,

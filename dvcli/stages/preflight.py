@@ -14,7 +14,7 @@ from torch import Tensor
 from dvcli.core import memory, unet
 from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MEMORY_LEVERS, ResourceError
-from dvcli.models import load
+from dvcli.models import latents, load
 from dvcli.recipes import DType, Seen, Trained, Tune
 from dvcli.runtime import Runtime
 
@@ -50,7 +50,7 @@ def encode(recipe: Tune, frames: tuple[int, int, int], runtime: Runtime) -> Late
     )
     if need * SLACK > free:
         raise _too_little("encoding the frames", need, free, runtime)
-    smaller: int = 2 ** (len(vae.config.block_out_channels) - 1)
+    smaller = latents.factor(vae.config)
     channels: int = vae.config.latent_channels
     return torch.empty(count, channels, height // smaller, width // smaller, device="meta")
 

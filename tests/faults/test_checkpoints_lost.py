@@ -171,16 +171,7 @@ def test_a_kill_loses_no_more_than_the_time_between_two_checkpoints(
     monkeypatch.setattr(train, "train", killed_after)
     defaults = {**(Runtime.__init__.__kwdefaults__ or {}), "checkpoint_seconds": interval}
     monkeypatch.setattr(Runtime.__init__, "__kwdefaults__", defaults)
-    words: list[str | Path] = [
-        "tune",
-        bikes,
-        "a man",
-        "--model",
-        base,
-        "--steps",
-        str(tuning.STEPS),
-    ]
-    words += ["--frames", "2", "--size", "64", "--device", "cpu", "-q"]
+    words = [*tuning.words(bikes, base), "-q"]
     rng = random.Random(f"{counts.SEED}/interval/{interval}")
     for kill in sorted(rng.sample(range(2, tuning.STEPS), min(counts.count("intervals"), 20))):
         last[0] = kill

@@ -38,9 +38,13 @@ def serve(words):
 
 def start(nursery: Nursery, clip: Path, model: Path, *, interval: float = 60.0) -> Child:
     """`dvid tune` begun; the same words mean the same tuning."""
-    words = ["tune", str(clip), "a man", "--model", str(model), "--steps", str(STEPS)]
-    words += ["--frames", "2", "--size", "64", "--device", "cpu", "-v"]
-    return nursery.start([str(interval), *words], env=dict(environment()))
+    return nursery.start([str(interval), *words(clip, model), "-v"], env=dict(environment()))
+
+
+def words(clip: Path, model: Path) -> list[str]:
+    """The command line of the tuning."""
+    known = ["tune", str(clip), "a man", "--model", str(model), "--steps", str(STEPS)]
+    return [*known, "--frames", "2", "--size", "64", "--device", "cpu"]
 
 
 def finish(nursery: Nursery, clip: Path, model: Path, *, interval: float = 60.0) -> Ended:
