@@ -36,7 +36,8 @@ def within(name: str, value: float, low: float, high: float) -> None:
         found, least, most = (
             str(n) if isinstance(n, int) else f"{n:g}" for n in (value, low, high)
         )
-        raise UsageError(f"{name} is {found}, which is not between {least} and {most}")
+        named = f"`{name}`" if name.startswith("--") else name
+        raise UsageError(f"{named} is `{found}`, which is not between {least} and {most}")
 
 
 def worded(name: str, text: str) -> None:
@@ -123,7 +124,9 @@ class Extract:
         if self.end is not None:
             within("--end", self.end, 0, 1e6)
         if self.end is not None and not self.end > self.start:
-            raise UsageError(f"--end is {self.end:g}, which is not after --start {self.start:g}")
+            raise UsageError(
+                f"`--end` is `{self.end:g}`, which is not after `--start {self.start:g}`"
+            )
 
     @property
     def inputs(self) -> dict[str, "Recipe"]:
@@ -311,7 +314,7 @@ class Sample:
     inverted: Invert
     prompt: str
     negative: str = ""
-    guidance: float = 12.5
+    guidance: float = 7.5
     guidance_from: float = 0.0
     guidance_until: float = 1.0
     strength: float = 1.0
@@ -459,7 +462,7 @@ class CogVideoX:
         within("--seed", self.seed, 0, LARGEST_SEED)
         if self.frames.frames is None or self.frames.size is None:
             raise UsageError("CogVideoX needs the number of frames and their size chosen")
-        within("the number of frames at this --stride", self.count, 1, 512)
+        within("the number of frames at this `--stride`", self.count, 1, 512)
         if self.start == "noise":
             object.__setattr__(self, "strength", CogVideoX.strength)
         elif self.ran < 1:

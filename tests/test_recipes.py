@@ -63,7 +63,7 @@ BLIND = replace(TUNE, depth=None)
 UNTUNED = replace(TUNE, steps=0)
 LOOSE = replace(TUNE, temporal_weight=0)
 INVERT = Invert(tuned=TUNE)
-SAMPLE = Sample(inverted=INVERT, prompt="a tigress with her cubs")
+SAMPLE = Sample(inverted=INVERT, prompt="a tigress with her cubs", guidance=12.5)
 UNGUIDED = replace(SAMPLE, guidance=1)
 NOISE = replace(SAMPLE, start="noise")
 BLENDED = replace(SAMPLE, controls=Controls(blend=0.5), blend=OTHER)
@@ -168,7 +168,7 @@ MOVES: list[tuple[Recipe, dict[str, Any]]] = [
     (SAMPLE, {"inverted": replace(INVERT, refine=2)}),
     (SAMPLE, {"prompt": "a tigress"}),
     (SAMPLE, {"negative": "blurred"}),
-    (SAMPLE, {"guidance": 7.5}),
+    (SAMPLE, {"guidance": 4.0}),
     (SAMPLE, {"guidance": 1.0}),
     (SAMPLE, {"guidance_from": 0.2}),
     (SAMPLE, {"guidance_until": 0.8}),
@@ -404,7 +404,7 @@ REFUSED: list[tuple[Recipe, dict[str, Any], str]] = [
     (TUNE, {"grad_clip": 0.0}, "--grad-clip"),
     (TUNE, {"temporal_weight": NAN}, "--temporal-weight"),
     (TUNE, {"seed": -1}, "--seed"),
-    (TUNE, {"seed": 2**32}, "--seed is 4294967296, .* between 0 and 4294967295"),
+    (TUNE, {"seed": 2**32}, "`--seed` is `4294967296`, .* between 0 and 4294967295"),
     (INVERT, {"steps": 0}, "--steps"),
     (INVERT, {"refine": -1}, "--refine"),
     (SAMPLE, {"prompt": ""}, "prompt"),
@@ -428,7 +428,7 @@ REFUSED: list[tuple[Recipe, dict[str, Any], str]] = [
     (COGVIDEOX, {"size": (4, 480)}, "width"),
     (COGVIDEOX, {"size": (720, 9000)}, "height"),
     (COGVIDEOX, {"stride": 0}, "--stride"),
-    (COGVIDEOX, {"stride": 100}, "at this --stride is 701"),
+    (COGVIDEOX, {"stride": 100}, "at this `--stride` is `701`"),
     (COGVIDEOX, {"seed": 2**32}, "--seed"),
     (COGVIDEOX, {"frames": replace(EXTRACT, frames=None)}, "chosen"),
     (COGVIDEOX, {"frames": replace(EXTRACT, size=None)}, "chosen"),

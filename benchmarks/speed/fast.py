@@ -17,7 +17,6 @@ from dvcli.core import ddim, reuse, unet
 from dvcli.recipes import Sample
 
 PART = "fast"
-GUIDANCE = 12.5
 
 
 def measure(settings: Settings) -> list[Figure]:
@@ -88,7 +87,7 @@ def _sampling(
         )
         both = ddim.in_turn(cond, uncond)
         guided = ddim.guide_within(
-            cond, both, GUIDANCE, given.schedule, start=Sample.guidance_from, until=until
+            cond, both, Sample.guidance, given.schedule, start=Sample.guidance_from, until=until
         )
         for clip in ddim.sample(guided, given.latents, given.schedule):
             settings.wait(clip)

@@ -17,9 +17,9 @@ from benchmarks.speed.figures import Figure
 from benchmarks.speed.settings import Settings
 from dvcli.core import ddim, unet
 from dvcli.models import latents
+from dvcli.recipes import Sample
 
 PART = "phases"
-GUIDANCE = 12.5
 CHUNK = 4  # frames decoded at once
 WARM = 5  # steps until kernels are chosen, memory is at hand and the step is recorded
 BARS = {
@@ -118,7 +118,7 @@ def sampling(
     under = unet.bind(net, back.text, back.depth, back.schedule)
     cond = unet.bind(net, onward.text, onward.depth, onward.schedule)
     uncond = unet.bind(net, -onward.text, onward.depth, onward.schedule)
-    guided = ddim.guide(cond, ddim.in_turn(cond, uncond), GUIDANCE)
+    guided = ddim.guide(cond, ddim.in_turn(cond, uncond), Sample.guidance)
     arms: dict[str, Callable[[], object]] = {
         "invert": lambda: _run(ddim.invert(under, back.latents, back.schedule)),
         "sample": lambda: _run(ddim.sample(guided, onward.latents, onward.schedule)),

@@ -6,7 +6,7 @@ edited truth is known; from a file, anyone's clips.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,26 +27,31 @@ from dvcli.bundled.world.words import (
 from dvcli.errors import InputError
 from dvcli.video.write import write
 
-FRAMES = 8
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A clip, what it shows, and by the kind of edit the prompts for it.
 
-    `truth` says for each edit where everything should be seen, where that is known.
+    Where the truth is known, `truth` says for each edit where everything should be seen, and
+    `answers` is the clip of it.
     """
 
     name: str
     clip: Path
     caption: str
     edits: Mapping[str, str]
-    truth: Mapping[str, Layout] | None = None
+    truth: Mapping[str, Layout] = field(default_factory=dict)
+    answers: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        """The case's clips: its own, then the answers."""
+        return [self.clip, *self.answers.values()]
 
 
-def rendered(count: int, folder: Path) -> list[Case]:
+def rendered(count: int, folder: Path, frames: int) -> list[Case]:
     """Held-out clips of the built-in world, written losslessly into the folder."""
-    return [_rendered(seed, folder) for seed in seeds(count)]
+    return [_rendered(seed, folder, frames) for seed in seeds(count)]
 
 
 def seeds(count: int) -> list[int]:
@@ -58,21 +63,29 @@ def seeds(count: int) -> list[int]:
     ][:count]
 
 
-def _rendered(seed: int, folder: Path) -> Case:
-    scene, layout = course(seed, FRAMES)
+def _rendered(seed: int, folder: Path, frames: int) -> Case:
+    scene, layout = course(seed, frames)
     name = f"{seed - held_out(1)[0]:03d}"
-    place = folder / f"{name}.webp"  # lossless
-    frames = render(layout).image.permute(0, 2, 3, 1).numpy()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write(place, np.ascontiguousarray(frames), fps=8, metadata=None)
     wanted = edited(scene, np.random.default_rng(seed))
+    truth = {kind: course(seed, frames, shown)[1] for kind, shown in wanted.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     return Case(
         name=name,
-        clip=place,
+        clip=_written(layout, folder / f"{name}.webp"),
         caption=caption(scene),
         edits={kind: caption(shown) for kind, shown in wanted.items()},
-        truth={kind: course(seed, FRAMES, shown)[1] for kind, shown in wanted.items()},
+        truth=truth,
+        answers={
+            kind: _written(true, folder / f"{name}-{kind}.webp") for kind, true in truth.items()
+        },
     )
+
+
+def _written(layout: Layout, path: Path) -> Path:
+    """The layout's clip in a file without loss."""
+    pictures = render(layout).image.permute(0, 2, 3, 1).numpy()
+    write(path, np.ascontiguousarray(pictures), fps=8, metadata=None)
+    return path
 
 
 def edited(scene: Scene, rng: np.random.Generator) -> dict[str, Scene]:
@@ -112,7 +125,7 @@ def given(path: Path) -> list[Case]:
     A clip's path is relative to the file. Raises `InputError` that names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the cases in `{path}`: {error}") from None
     cases = [

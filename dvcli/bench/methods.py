@@ -12,6 +12,7 @@ from dvcli.recipes import Controls, Invert, Sample, Scalar, Tune
 
 REFERENCE = "ours"
 BaseKind = Literal["depth", "plain"]
+ClipKind = Literal["made", "source", "truth"]
 Changes = Mapping[str, Scalar]
 Part = TypeVar("Part", Tune, Invert, Sample, Controls)
 
@@ -21,12 +22,17 @@ GIVEN = {"frames", "depth", "base", "prompt", "tuned", "inverted", "blend", "con
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row of the table. `base` is the kind of checkpoint it needs: with depth or without."""
+    """One row of the table. `base` is the kind of checkpoint it needs: with depth or without.
+
+    `clip` is what is measured: a clip that the method makes, or for comparison the source as it
+    is, or the edit truly rendered.
+    """
 
     name: str
     says: str
     group: str = "own"
     base: BaseKind = "depth"
+    clip: ClipKind = "made"
     tune: Changes = field(default_factory=dict)
     scale: Mapping[str, float] = field(default_factory=dict)
     invert: Changes = field(default_factory=dict)
@@ -122,6 +128,8 @@ def _method(name: str, entry: object, path: Path) -> Method:
         raise InputError(f"`{name}` in `{path}` does not say what it is", hint='says = "…"')
     if entry.get("base", "depth") not in get_args(BaseKind):
         raise InputError(f"`{name}.base` in `{path}` is neither depth nor plain")
+    if entry.get("clip", "made") not in get_args(ClipKind):
+        raise InputError(f"`{name}.clip` in `{path}` is none of {', '.join(get_args(ClipKind))}")
     for part, kind in PARTS.items():
         hints = get_type_hints(kind)
         allowed = {f.name: hints[f.name] for f in fields(kind) if f.name not in GIVEN}

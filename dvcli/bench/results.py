@@ -1,6 +1,7 @@
 """The rows that are done, in one JSON-lines file: what makes a benchmark resumable at any row."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,12 +16,13 @@ VERSIONS = {kind.stage: kind.version for kind in (Eval, Motion, Agreement, Liken
 class Results:
     """The rows of a file by (case, method, edit); every new one is on disk when `add` returns.
 
-    A row measured by another CLIP or by other versions of the metrics is measured again.
+    `judges` are the digests of the networks that measure, by what they are. A row measured by
+    others, or by other versions of the metrics, is measured again.
     """
 
-    def __init__(self, path: Path, clip_model: Digest) -> None:
+    def __init__(self, path: Path, judges: Mapping[str, Digest]) -> None:
         self._path = path
-        self._measured_by: dict[str, object] = {**VERSIONS, "clip_model": clip_model}
+        self._measured_by: dict[str, object] = {**VERSIONS, **judges}
         self._rows = {
             (row.case, row.method, row.edit): row for row in _read(path, self._measured_by)
         }
@@ -39,8 +41,10 @@ class Results:
         line = json.dumps({**asdict(row), "measured_by": self._measured_by}, ensure_ascii=False)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            with self._path.open("a+b") as file:
+                if file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
+                    line = "\n" + line  # after one that a killed process left half-written
+                file.write(f"{line}\n".encode())
         except OSError as error:
             raise StorageError(f"cannot write `{self._path}`: {error.strerror}") from error
 
@@ -49,15 +53,17 @@ def _read(path: Path, wanted: Mapping[str, object]) -> Iterator[Row]:
     if not path.exists():
         return
     names = {field.name for field in fields(Row)}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         try:
             entry = json.loads(line)
+        except ValueError:
+            if line[:1] in (b"{", b""):  # half-written by a process that was killed
+                continue
+            raise InputError(f"line {number} of `{path}` is no row of a benchmark") from None
+        try:
             measured_by = entry.pop("measured_by")
             row = Row(**{name: entry.pop(name) for name in names})
-        except (ValueError, KeyError, TypeError, AttributeError):
-            if number == len(lines):  # a line that a killed process left half-written
-                return
+        except (KeyError, TypeError, AttributeError):
             raise InputError(f"line {number} of `{path}` is no row of a benchmark") from None
         if measured_by == wanted:
             yield row

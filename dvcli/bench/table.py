@@ -1,14 +1,15 @@
 """From rows to the table: each method's means with intervals, and its difference from ours."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dvcli.bench.methods import REFERENCE, Method
-from dvcli.bench.statistics import Estimate, difference, estimate
+from dvcli.bench.statistics import Estimate, Interval, difference, estimate, share
 from dvcli.bench.trial import Row
 
-# In the order of the table: the figure, its heading, whether more is better.
+# In the order of the table: the figure and its heading; more is better in all of them.
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("followed", "edit followed"),
     ("followed_throughout", "in every frame"),
@@ -19,6 +20,10 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("frame_consistency", "consistency"),
     ("frame_consistency_consecutive", "consecutive"),
 )
+SHARES = {"followed", "followed_throughout"}  # of frames or clips, in percent
+
+# Of one figure by one method: clip and edit → value.
+Values: TypeAlias = dict[tuple[str, str], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,33 +46,40 @@ def lines(
     rows: Iterable[Row], methods: Sequence[Method], edits: Sequence[str] | None = None
 ) -> list[Line]:
     """The table over all edits, or over these kinds of edit alone."""
-    every = [row for row in rows if edits is None or row.edit in edits]
-    figures = {method.name: by_clip(every, method.name) for method in methods}
-    ours = figures.get(REFERENCE, {})
+    values: dict[tuple[str, str], Values] = defaultdict(dict)
+    for row in rows:
+        if edits is None or row.edit in edits:
+            for name, figure in row.figures.items():
+                values[row.method, name][row.case, row.edit] = figure
     found = []
     for method in methods:
         cells = {}
         for name, _ in COLUMNS:
-            value = estimate(figures[method.name].get(name, {}))
-            if value is None:
-                continue
-            ahead = difference(ours.get(name, {}), figures[method.name][name])
-            cells[name] = Cell(value=value, ahead=None if method.name == REFERENCE else ahead)
+            mine = values[method.name, name]
+            value = (share if name in SHARES else estimate)(by_clip(mine))
+            if value is not None:
+                ours = values[REFERENCE, name]
+                ahead = None if method.name == REFERENCE else _lead(ours, mine)
+                cells[name] = Cell(value=value, ahead=ahead)
         found.append(Line(method=method, cells=cells))
     return found
 
 
-def by_clip(rows: Iterable[Row], method: str) -> dict[str, dict[str, float]]:
-    """figure → clip → the mean over the clip's edits."""
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if row.method == method:
-            for name, value in row.figures.items():
-                values[name][row.case].append(value)
-    return {
-        name: {case: sum(some) / len(some) for case, some in cases.items()}
-        for name, cases in values.items()
-    }
+def _lead(ours: Values, theirs: Values) -> Estimate | None:
+    """How far ours is ahead, over the clips and edits that have both."""
+    both = ours.keys() & theirs.keys()
+    return difference(
+        by_clip({name: ours[name] for name in both}),
+        by_clip({name: theirs[name] for name in both}),
+    )
+
+
+def by_clip(values: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """The mean over each clip's edits."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for (case, _), value in sorted(values.items()):
+        found[case].append(value)
+    return {case: sum(some) / len(some) for case, some in found.items()}
 
 
 def markdown(table: Sequence[Line]) -> str:
@@ -87,15 +99,15 @@ def markdown(table: Sequence[Line]) -> str:
 
 
 def _value(cell: Cell | None) -> str:
-    return (
-        ""
-        if cell is None
-        else f"{cell.value.mean:.1f} [{cell.value.low:.1f}, {cell.value.high:.1f}]"
-    )
+    return "" if cell is None else f"{cell.value.mean:.1f}{_between(cell.value.interval, '.1f')}"
 
 
 def _ahead(cell: Cell | None) -> str:
     if cell is None or cell.ahead is None:
         return ""
-    text = f"{cell.ahead.mean:+.1f} [{cell.ahead.low:+.1f}, {cell.ahead.high:+.1f}]"
+    text = f"{cell.ahead.mean:+.1f}{_between(cell.ahead.interval, '+.1f')}"
     return f"**{text}**" if cell.ahead.clear_of_zero else text
+
+
+def _between(interval: Interval | None, form: str) -> str:
+    return "" if interval is None else f" [{interval[0]:{form}}, {interval[1]:{form}}]"

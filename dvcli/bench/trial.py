@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from dvcli.bench.cases import Case
 from dvcli.bench.methods import Method
 from dvcli.bundled.train.judging import Verdict, cases, verdicts
 from dvcli.bundled.world.layout import Layout
 from dvcli.bundled.world.render import render
+from dvcli.errors import UsageError
 from dvcli.recipes import (
     Agreement,
     Base,
@@ -23,6 +26,7 @@ from dvcli.recipes import (
     Eval,
     Extract,
     Invert,
+    Judged,
     Likeness,
     Metric,
     Motion,
@@ -64,7 +68,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The figures of one new clip; `key` is that of its sample in the store."""
+    """The figures of one clip; `key` is that of its frames in the store."""
 
     case: str
     edit: str
@@ -74,9 +78,20 @@ class Row:
     figures: Mapping[str, float]
 
 
-def recipes(case: Case, clip: Digest, method: Method, setting: Setting) -> dict[str, Sample]:
-    """The method's sample for every edit of the case; `clip` is the digest of its file."""
-    frames = Extract(clip=clip, frames=setting.frames, size=setting.size)
+def recipes(
+    case: Case, files: Mapping[Path, Digest], method: Method, setting: Setting
+) -> dict[str, Judged]:
+    """What the method shows for every edit of the case; `files` has the digests of its clips.
+
+    Raises `UsageError` where the method asks for what is not known of the case.
+    """
+    frames = source(case, files, setting)
+    if method.clip == "source":
+        return dict.fromkeys(case.edits, frames)
+    if method.clip == "truth":
+        if case.answers.keys() != case.edits.keys():
+            raise UsageError(f"nobody knows the truth of `{case.name}`")
+        return {kind: replace(frames, clip=files[file]) for kind, file in case.answers.items()}
     base = setting.base if method.base == "depth" else setting.plain
     assert base is not None
     depth = Depth(frames=frames, estimator=setting.estimator) if method.base == "depth" else None
@@ -102,15 +117,19 @@ def recipes(case: Case, clip: Digest, method: Method, setting: Setting) -> dict[
     }
 
 
-def metrics(sample: Sample, setting: Setting) -> list[Metric]:
-    """What is measured of a new clip, always against its source."""
-    source = sample.inverted.tuned.frames
-    depth = Depth(frames=source, estimator=setting.estimator)
+def source(case: Case, files: Mapping[Path, Digest], setting: Setting) -> Extract:
+    """The frames of the case's own clip."""
+    return Extract(clip=files[case.clip], frames=setting.frames, size=setting.size)
+
+
+def metrics(frames: Judged, prompt: str, reference: Extract, setting: Setting) -> list[Metric]:
+    """What is measured of a clip, always against its source."""
+    depth = Depth(frames=reference, estimator=setting.estimator)
     return [
-        Eval(frames=sample, clip_model=setting.clip_model, prompt=sample.prompt),
-        Motion(frames=sample, reference=source),
-        Agreement(frames=sample, reference=depth, estimator=setting.estimator),
-        Likeness(frames=sample, reference=source),
+        Eval(frames=frames, clip_model=setting.clip_model, prompt=prompt),
+        Motion(frames=frames, reference=reference),
+        Agreement(frames=frames, reference=depth, estimator=setting.estimator),
+        Likeness(frames=frames, reference=reference),
     ]
 
 
@@ -118,24 +137,25 @@ def measured(
     case: Case,
     kind: str,
     method: Method,
-    sample: Sample,
+    shown: Judged,
+    reference: Extract,
     artifact: Artifact,
     setting: Setting,
     realise: Realise,
-    judge: Verdict | None,
+    judge: Verdict,
 ) -> Row:
-    """The row of one new clip. `judge` is asked where the case's truth is known."""
+    """The row of one clip. `judge` is asked where the case's truth is known."""
     figures: dict[str, float] = {}
-    for metric in metrics(sample, setting):
+    for metric in metrics(shown, case.edits[kind], reference, setting):
         figures |= json.loads(realise(metric).path("metrics").read_text(encoding="utf-8"))
-    if judge is not None and case.truth is not None:
+    if kind in case.truth:
         frames = torch.from_numpy(frame_file.load(artifact.path("frames")))
         figures |= judged(judge, frames, case.truth[kind], kind)
     return Row(
         case=case.name,
         edit=kind,
         method=method.name,
-        prompt=sample.prompt,
+        prompt=case.edits[kind],
         key=artifact.key,
         figures=figures,
     )
@@ -147,11 +167,14 @@ def judged(
     """Shares × 100 that the judge finds right in the frames, `followed` among them.
 
     `followed` is of frames, but for kinds, where it is of things; `followed_throughout` is 100
-    where it was right in every frame. What is not there to be judged has no figure.
+    where it was right in every frame. What is not there to be judged has no figure. Frames of
+    another size are brought to that of the built-in world by area.
     """
-    found = verdicts(
-        judge, cases(frames.permute(0, 3, 1, 2).float() / 127.5 - 1, layout, render(layout))
-    )
+    truth = render(layout)
+    seen = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    if seen.shape[-2:] != truth.image.shape[-2:]:
+        seen = interpolate(seen, size=truth.image.shape[-2:], mode="area")
+    found = verdicts(judge, cases(seen, layout, truth))
     right = found[FOLLOWED[kind]]
     shares = {
         "followed": right,

@@ -1,5 +1,6 @@
 """`dvid bench quality`: methods × clips × prompts, measured, with intervals."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,19 +8,21 @@ import typer
 
 from dvcli.cli import options as o
 from dvcli.cli import shard as shards
+from dvcli.cli.method import BASE, WITHOUT_DEPTH
 from dvcli.cli.output import check_folder
 from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
-from dvcli.recipes import Tune
+from dvcli.recipes import Invert, Tune
 
 if TYPE_CHECKING:
     from dvcli.bench.cases import Case
     from dvcli.bench.methods import Method
     from dvcli.bench.results import Results
+    from dvcli.bench.statistics import Estimate
     from dvcli.bench.table import Line
     from dvcli.bench.trial import Row, Setting
-    from dvcli.recipes import Base, Digest
+    from dvcli.recipes import Base, Digest, Judged
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -55,16 +58,26 @@ def quality(
     ] = False,
     model: o.Model = "tiny",
     plain_model: Annotated[
-        str, typer.Option(metavar="ID|PATH|tiny-t2i", help="The base without depth.")
-    ] = "tiny-t2i",
+        str | None,
+        typer.Option(
+            metavar="ID|PATH|tiny-t2i",
+            help="The base without depth.",
+            show_default="tiny-t2i for tiny, else sd2-base",
+        ),
+    ] = None,
     clip_model: Annotated[
-        str, typer.Option(metavar="ID|PATH|tiny", help="The CLIP that judges.")
-    ] = "tiny",
+        str | None,
+        typer.Option(
+            metavar="ID|PATH|tiny",
+            help="The CLIP that judges.",
+            show_default="tiny for tiny, else clip-vit-l14",
+        ),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 8,
     tuning_steps: Annotated[int, typer.Option(help="Tuning steps.")] = 100,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = Tune.lr,
     steps: Annotated[int, typer.Option(help="Steps of inversion and sampling.")] = 20,
-    refine: Annotated[int, typer.Option(help="Fixed-point rounds a step.")] = 1,
+    refine: Annotated[int, typer.Option(help="Fixed-point rounds a step.")] = Invert.refine,
     guidance: Annotated[float, typer.Option(help="How strictly prompts are followed.")] = 4.0,
     shard: shards.Option = None,
 ) -> None:
@@ -80,7 +93,8 @@ def quality(
     from dvcli.bench.page import written
     from dvcli.bench.results import Results
     from dvcli.bench.table import lines
-    from dvcli.bench.trial import Setting, recipes
+    from dvcli.bench.trial import Setting
+    from dvcli.bundled.train import judging
     from dvcli.cli.sources import base, native_size
 
     part = shards.parse(shard)
@@ -94,12 +108,13 @@ def quality(
     found = session.sources.model(model)
     if not found.has_depth:
         raise UsageError(f"`{model}` takes no depth", hint="`--plain-model` is the base without")
-    work = _cases(cases, clips, output)
+    judge = session.sources.clip_model(clip_model or (model if model == "tiny" else o.JUDGES[0]))
+    work = _cases(cases, clips, output, frames)
     setting = Setting(
         base=base(found),
         estimator=found.components["depth_estimator"].digest,
-        plain=_plain(session, plain_model, wanted),
-        clip_model=session.sources.clip_model(clip_model),
+        plain=_plain(session, plain_model or WITHOUT_DEPTH.get(model, BASE), wanted),
+        clip_model=judge,
         size=native_size(found),
         frames=frames,
         tuning_steps=tuning_steps,
@@ -110,31 +125,30 @@ def quality(
         dtype=session.number_format,
     )
     mine = part.of(work)
-    digests = {case.name: session.sources.file(case.clip) for case in work}
+    files = {file: session.sources.file(file) for case in work for file in case.files}
+    tasks = {
+        case.name: [(method, _recipes(case, files, method, setting)) for method in wanted]
+        for case in work
+    }
     if session.dry_run:
-        samples = [
-            sample
-            for case in mine
-            for method in wanted
-            for sample in recipes(case, digests[case.name], method, setting).values()
-        ]
-        show_plan(session, [Part(recipes=samples)])
+        shown = [task for case in mine for _, made in tasks[case.name] for task in made.values()]
+        show_plan(session, [Part(recipes=shown)])
         return
-    results = Results(output / "results.jsonl", setting.clip_model)
+    judges = {"clip_model": judge, "estimator": setting.estimator}
+    judges["judge"] = session.store.digest_file(judging.SHIPPED)
+    results = Results(output / "results.jsonl", judges)
+    rows: list[Row] = []
     for number, case in enumerate(mine, 1):
-        for method in wanted:
-            _try(session, case, digests[case.name], method, setting, results)
-        session.note(f"{number} of {len(mine)} clips, {len(list(results))} rows")
+        for method, made in tasks[case.name]:
+            rows += _try(session, case, files, method, made, setting, results)
+        session.note(f"{number} of {len(mine)} clips, {len(rows)} rows")
         if part.count == 1:
-            _write(output, _asked(results, work), wanted)
+            _write(output, rows, wanted)
     if part.count > 1:
         session.note(f"the rows of shard {part} are there; without `--shard` the tables are made")
         return
-    rows = _asked(results, work)
     page = output / "index.html"
-    page.write_text(
-        written(rows, work, wanted, digests, setting, session.realise), encoding="utf-8"
-    )
+    page.write_text(written(rows, work, wanted, files, setting, session.realise), encoding="utf-8")
     _show(session, lines(rows, wanted))
     session.note(f"`{output / 'table.md'}` has the tables, `{page}` the clips side by side")
 
@@ -151,43 +165,63 @@ def _plain(session: Session, reference: str, wanted: "list[Method]") -> "Base | 
     return base(found)
 
 
-def _cases(file: Path | None, clips: int, output: Path) -> "list[Case]":
+def _cases(file: Path | None, clips: int, output: Path, frames: int) -> "list[Case]":
     from dvcli.bench.cases import given, rendered
     from dvcli.recipes import within
 
     if file is not None:
         return given(file)
     within("--clips", clips, 1, 1000)
-    return rendered(clips, output / "clips")
+    within("--frames", frames, 1, 512)
+    return rendered(clips, output / "clips", frames)
+
+
+def _recipes(
+    case: "Case", files: "Mapping[Path, Digest]", method: "Method", setting: "Setting"
+) -> "dict[str, Judged]":
+    """What the method shows of the case; an error names the method."""
+    from dvcli.bench.trial import recipes
+
+    try:
+        return recipes(case, files, method, setting)
+    except UsageError as error:
+        raise UsageError(f"the method `{method.name}`: {error}", hint=error.hint) from None
 
 
 def _try(
     session: Session,
     case: "Case",
-    clip: "Digest",
+    files: "Mapping[Path, Digest]",
     method: "Method",
+    asked: "dict[str, Judged]",
     setting: "Setting",
     results: "Results",
-) -> None:
+) -> "list[Row]":
     """Every edit of one clip under one method; rows that are done are not measured again."""
-    from dvcli.bench.trial import measured, recipes
+    from dvcli.bench.trial import measured, source
     from dvcli.bundled.train.judging import shipped
 
-    samples = recipes(case, clip, method, setting)
-    made = {kind: session.realise(sample) for kind, sample in samples.items()}
+    reference = source(case, files, setting)
+    made = {kind: session.realise(frames) for kind, frames in asked.items()}
+    rows = []
     for kind, artifact in made.items():
-        if results.get(case.name, method.name, kind, artifact.key) is None:
+        row = results.get(case.name, method.name, kind, artifact.key)
+        if row is None:
             judge = session.runtime.shelf.get(method.name, ("judge",), shipped)
             row = measured(
-                case, kind, method, samples[kind], artifact, setting, session.realise, judge
+                case,
+                kind,
+                method,
+                asked[kind],
+                reference,
+                artifact,
+                setting,
+                session.realise,
+                judge,
             )
             results.add(row)
-
-
-def _asked(results: "Results", work: "list[Case]") -> "list[Row]":
-    """The rows of these clips; the file may hold others of an earlier command."""
-    names = {case.name for case in work}
-    return [row for row in results if row.case in names]
+        rows.append(row)
+    return rows
 
 
 def _write(output: Path, rows: "list[Row]", wanted: "list[Method]") -> None:
@@ -208,28 +242,35 @@ def _show(session: Session, table: "list[Line]") -> None:
         return
     if not session.json:
         session.result(
-            "\t".join(["method", "figure", "mean", "low", "high", "ahead", "low", "high"])
+            "\t".join(["method", "figure", *("mean", "low", "high"), *("ahead", "from", "to")])
         )
     for line in table:
         for name, _ in COLUMNS:
             if (cell := line.cells.get(name)) is None:
                 continue
             ahead = cell.ahead
-            numbers = [cell.value.mean, cell.value.low, cell.value.high]
-            numbers += [] if ahead is None else [ahead.mean, ahead.low, ahead.high]
             session.row(
                 line.method.name,
                 name,
-                *(f"{number:.3f}" for number in numbers),
+                *_told(cell.value),
+                *_told(ahead),
                 method=line.method.name,
                 says=line.method.says,
                 figure=name,
                 clips=cell.value.clips,
                 mean=cell.value.mean,
-                interval=[cell.value.low, cell.value.high],
+                interval=cell.value.interval,
                 ahead=None if ahead is None else ahead.mean,
-                ahead_interval=None if ahead is None else [ahead.low, ahead.high],
+                ahead_interval=None if ahead is None else ahead.interval,
             )
+
+
+def _told(estimate: "Estimate | None") -> list[str]:
+    """Mean, low, high; empty where there is none."""
+    if estimate is None:
+        return [""] * 3
+    ends = [""] * 2 if estimate.interval is None else [f"{end:.3f}" for end in estimate.interval]
+    return [f"{estimate.mean:.3f}", *ends]
 
 
 def _draw(session: Session, table: "list[Line]") -> None:
