@@ -422,6 +422,12 @@ def test_the_same_command_again_is_a_hit_that_gives_the_same_path(
     assert (second["path"], second["key"]) == (first["path"], first["key"])
 
 
+def test_clips_of_cogvideox_are_counted_like_others(dvid: Dvid, folder: Path, run: str) -> None:
+    words = ("--method", "cogvideox", "--base", folder, "--steps", "2", "--dtype", "fp32")
+    err = dvid("sample", *words, "--from-noise", "-p", "a red car", "-p", "a fox").err
+    assert [f"result {number} of 2" in err for number in (1, 2, 3)] == [True, True, False]
+
+
 def test_seeds_and_prompts_give_a_clip_each(dvid: Dvid, folder: Path, run: str) -> None:
     made = sampled(dvid, folder, "--from-noise", "-p", "a red car", "--seed", "1", "--seed", "2")
     assert len({clip["path"] for clip in made}) == 4
@@ -473,11 +479,11 @@ def test_show_gives_the_commands_that_make_it_again(
         (["--eta", "1"], "`--eta` means nothing to CogVideoX"),
         (["--from-noise", "--strength", "0.5"], "from noise there is no clip"),
         (["--strength", "0.2"], "is not one step"),
-        (["--guidance", "0.5"], "--guidance is 0.5"),
-        (["--stride", "0"], "--stride is 0"),
+        (["--guidance", "0.5"], "`--guidance` is `0.5`"),
+        (["--stride", "0"], "`--stride` is `0`"),
         (["--model-size", "50x32"], "multiples of 16"),
         (["--model-size", "large"], "is no size"),
-        (["--seed", "-1"], "--seed is -1"),
+        (["--seed", "-1"], "`--seed` is `-1`"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -135,7 +135,10 @@ def test_a_number_out_of_range_is_told_the_range(
     dvid: Dvid, bikes: Path, base: Path, option: str, value: str, least: str, most: str
 ) -> None:
     lines = said(dvid, bikes, base, [*TUNE, option, value])
-    assert lines[0].endswith(f"which is not between {least} and {most}")
+    named = "the width" if option == "--size" and "x" not in value else f"`{option}`"
+    if value == "64x9000":
+        named, value = "the height", "9000"
+    assert lines[0] == f"error: {named} is `{value}`, which is not between {least} and {most}"
 
 
 @pytest.mark.parametrize("size", ["-1", "100000"])

@@ -117,6 +117,27 @@ def test_a_batch_says_which_runs_it_tunes_otherwise(
         assert '`"run": "NAME"` keeps both' in err
 
 
+@pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        ([], True),
+        (["-q"], False),
+        (["--lr", "1e-5"], False),
+        (["--steps", "0"], False),
+    ],
+)
+def test_the_built_in_model_at_the_rate_of_large_ones_is_told_its_own(
+    dvid: Dvid, bikes: Path, options: list[str], noted: bool
+) -> None:
+    err = dvid("tune", bikes, "a man", "--model", "tiny", "--frames", "3", "-n", *options).err
+    assert ("`--lr 0.0003` suits it" in err) is noted
+
+
+def test_another_model_is_told_of_no_rate(dvid: Dvid, base: Path, bikes: Path) -> None:
+    err = dvid("tune", bikes, "a man", "--model", base, "--frames", "3", "--size", "64", "-n").err
+    assert "--lr" not in err
+
+
 def test_one_frame_is_tuned_on_with_a_warning_that_names_the_least_for_motion(
     dvid: Dvid, tuned: Path, base: Path, bikes: Path
 ) -> None:

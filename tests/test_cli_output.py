@@ -47,6 +47,28 @@ def test_a_file_in_the_way_of_a_cached_sample_is_refused_too(dvid: Dvid, tuned: 
     assert Path("x.mp4").read_text() == "mine"
 
 
+def test_extract_into_a_folder_writes_the_one_file_that_its_help_speaks_of(
+    dvid: Dvid, bikes: Path
+) -> None:
+    Path("frames").mkdir()
+    for option, kind in (([], ".mp4"), (["--format", "png"], ".png")):
+        (path,) = dvid("extract", bikes, *TINY, "-o", "frames", *option).lines
+        assert Path(path).parent == Path("frames")
+        assert Path(path).suffix == kind
+    assert len(list(Path("frames").iterdir())) == 2
+    page = " ".join(dvid("extract", "--help").out.split())
+    assert "one file of all frames: a video, or as .png one sheet" in page
+    assert "-o, --output PATH A file, or a folder." in page
+
+
+def test_a_pattern_of_file_names_is_refused_before_work(dvid: Dvid, bikes: Path) -> None:
+    Path("frames").mkdir()
+    said = dvid("extract", bikes, *TINY, "-o", "frames/%03d.png", code=2)
+    assert said.err.startswith("error: `frames/%03d.png` is a pattern for many files")
+    assert "one sheet" in said.err
+    assert not list(Path("frames").iterdir())
+
+
 @pytest.mark.parametrize("target", ["nowhere.mp4", "x.mp4"], ids=["dangling", "looping"])
 def test_a_link_that_leads_nowhere_is_in_the_way_too(
     dvid: Dvid, tuned: Path, built: list[str], target: str

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import resource
 import select
 import shlex
@@ -144,6 +145,40 @@ def test_a_shell_offers_what_can_stand_there(
     shell: Callable[[Path, str], list[str]], place: Path, line: str, found: list[str]
 ) -> None:
     assert shell(place, line) == found
+
+
+def test_a_model_is_completed_by_the_short_names_that_the_help_tells_and_no_others(
+    dvid: Dvid,
+) -> None:
+    found = possible(["tune", "--model"], "").words
+    page = " ".join(dvid("tune", "--help").out.split())
+    told = re.search(r" Base: (.*?); without depth (.*?)\. \[", page)
+    assert told is not None
+    assert list(found) == [*told[1].split(", "), *told[2].split(", ")]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["sample", "--base"], ["cogvideox-2b"]),
+        (["depth", "--estimator"], ["sd2-depth", "tiny"]),
+        (["eval", "--clip-model"], ["clip-vit-l14", "tiny"]),
+        (["eval", "--pick-model"], []),
+    ],
+)
+def test_an_option_is_offered_only_models_that_it_can_use(
+    words: list[str], found: list[str]
+) -> None:
+    names = list(possible(words, "").words)
+    assert names[-len(found) :] == found
+
+
+def test_every_short_name_that_is_offered_is_one_that_is_resolved() -> None:
+    from dvcli.cli.options import NAMES
+    from dvcli.models.resolve import ALIASES, BUILT_IN
+
+    offered = {name for names in NAMES.values() for name in names}
+    assert offered == {*ALIASES, *BUILT_IN} - {"tiny-clip"}  # as a judge that one is `tiny`
 
 
 @pytest.mark.parametrize(("shell", "style"), [(bash, r"wood\ cut"), (fish, r"'wood cut'")])

@@ -8,7 +8,7 @@ arguments. The answer's first line is `files` where names of files may stand the
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -225,17 +225,10 @@ def runs() -> dict[str, str]:
 
 def models(option: str) -> dict[str, str]:
     """The names of models that can stand for that option, and what each stands for."""
+    from dvcli.cli.options import NAMES
     from dvcli.models.resolve import ALIASES
 
-    if option == "clip_model":
-        names: Iterable[str] = ("tiny", "clip-vit-l14")
-    elif option == "pick_model":
-        names = ()
-    elif option == "plain_model":
-        names = ("tiny-t2i", "sd1", "sd2-base")
-    else:
-        names = ("tiny", "tiny-t2i", *(name for name in ALIASES if name != "clip-vit-l14"))
-    return {name: ALIASES.get(name, "built in") for name in names}
+    return {name: ALIASES.get(name, "built in") for name in NAMES.get(option, ())}
 
 
 def formats() -> dict[str, str]:

@@ -30,7 +30,8 @@ def extract(
 ) -> None:
     """Take evenly spaced frames out of a clip.
 
-    Prints the run's name, with -o the file's path. A tuned run keeps the frames it was tuned on.
+    Prints the run's name, with -o the path of one file of all frames: a video, or as .png one
+    sheet. A tuned run keeps the frames it was tuned on.
 
     Example: dvid extract clip.mp4 --frames 8 -o frames.png
     """

@@ -152,6 +152,7 @@ def generate(
         show_plan(session, [Part(recipes=recipes, run=kept.name, wishes=wished)])
         return
     _remember(session, kept)
+    session.expect(recipes)
     hand_over_all(session, recipes, wishes, to, run=replace(kept, model=reference))
 
 

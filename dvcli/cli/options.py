@@ -115,9 +115,22 @@ Tolerate = Annotated[
     bool, typer.Option("--tolerate-errors", help="Use what decodes of a damaged clip.")
 ]
 MODEL = "sd2-depth"
+# The short names of models, by the option that takes them.
+WITH_DEPTH, WITHOUT_DEPTH = (MODEL, "tiny"), ("sd2-base", "sd1", "tiny-t2i")
+VIDEO, JUDGES = ("cogvideox-2b",), ("clip-vit-l14", "tiny")
+NAMES = {
+    "model": WITH_DEPTH + WITHOUT_DEPTH,
+    "base": WITH_DEPTH + WITHOUT_DEPTH + VIDEO,
+    "plain_model": WITHOUT_DEPTH,
+    "estimator": WITH_DEPTH,
+    "clip_model": JUDGES,
+}
 Model = Annotated[
     str,
-    typer.Option(metavar="ID[@REV]|PATH|tiny", help="The depth-conditioned base model."),
+    typer.Option(
+        metavar="ID[@REV]|PATH|tiny",
+        help=f"Base: {', '.join(WITH_DEPTH)}; without depth {', '.join(WITHOUT_DEPTH)}.",
+    ),
 ]
 NewRun = Annotated[
     str | None,
@@ -131,7 +144,9 @@ BaseNow = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="PATH", help="Where to write.", show_default="out/RUN/"),
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="A file, or a folder.", show_default="out/RUN/"
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a different existing file.")]
 Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]

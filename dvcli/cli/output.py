@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Source: TypeAlias = Sample | CogVideoX | Extract | Depth
 FORMATS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".png")
 LONGEST = 80  # letters of a prompt in a name: with a folder and a hash, a path still fits a line
+_NUMBERED = re.compile(r"%0?\d*d")  # as FFmpeg names images
 HUB = re.compile(r"\w[\w.-]*/[\w.-]+(@\w[\w./-]*)?")
 
 
@@ -74,6 +75,11 @@ def check(
         raise UsageError(
             f"`{output}` is one file and there are {results} results",
             hint="`-o` takes a folder when there are several",
+        )
+    if _NUMBERED.search(output.name) and not is_folder(output):
+        raise UsageError(
+            f"`{output}` is a pattern for many files, and a result is one file",
+            hint="a `.png` of a clip is one sheet with all its frames",
         )
     check_folder(output if is_folder(output) else output.parent)
     _work_beside(output if is_folder(output) else output.parent)

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dvcli.cli.judged import Row
 from dvcli.cli.measures import FIGURES, Measure
 from dvcli.cli.quoting import printable
 from dvcli.cli.session import Session
 from dvcli.recipes import method_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HEADINGS = {
     "frame_consistency": "consistency",
@@ -22,6 +26,9 @@ HEADINGS = {
     "preference": "PickScore",
 }
 DIGITS = {"ssim": 4, "gmsd": 4}
+MEASURE = {figure: measure for measure, figures in FIGURES.items() for figure in figures}
+# Characters that a clip's name has at least, and those that a table has beside its cells.
+ROOM, GAP, EDGES = 24, len(" │ "), 2
 ABSENT = {
     "motion_fidelity": "its source does not move, or has one frame",
     "depth_agreement": "its depth or its source's is constant",
@@ -95,34 +102,69 @@ def draw(
     figures: Sequence[dict[str, float]],
     means: tuple[int, Mapping[str, float]],
 ) -> None:
-    """The table; what only a reconstruction has stands under it, what nothing has nowhere."""
-    from rich.box import SIMPLE_HEAD
+    """The table; what only a reconstruction has stands under it, what nothing has nowhere.
+
+    Where a line of the terminal has no room for all figures, further tables go on with the same
+    rows.
+    """
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     found_in = list(zip(rows, figures, strict=True))
     columns = [
         c for c in columns if any(c in f and row.role != "reconstruction" for row, f in found_in)
     ]
+    console = Console(file=session.stdout)
+    rest, prompts = columns, True
+    while rest or prompts:
+        count = _fitting(rest, found_in, console.width)
+        console.print(_table(found_in, rest[:count], means, prompts))
+        rest, prompts = rest[count:], False
+    for line in _under(found_in, columns):
+        console.print(Text(line))
+
+
+def _fitting(
+    columns: Sequence[str], found_in: "Sequence[tuple[Row, dict[str, float]]]", width: int
+) -> int:
+    """How many columns a line has room for, at least one; those of a metric stay together."""
+    room, fit = width - ROOM - EDGES, []
+    for number, column in enumerate(columns, 1):
+        room -= GAP + max(
+            len(HEADINGS[column]), *(len(cell(found, column)) for _, found in found_in)
+        )
+        fit += [number] if room >= 0 else []
+    of = [MEASURE[column] for column in columns]
+    return max([n for n in fit if of[n - 1 : n] != of[n : n + 1]] or fit or [1])
+
+
+def _table(
+    found_in: "Sequence[tuple[Row, dict[str, float]]]",
+    columns: Sequence[str],
+    means: tuple[int, Mapping[str, float]],
+    prompts: bool,
+) -> "Table":
+    """The rows with those columns; a clip's name gives way to the numbers, down to `ROOM`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    names = [Path(row.name).name if row.result else row.name for row, _ in found_in]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("clip", ratio=1, overflow="fold")
+    longest = max(map(len, [f"mean of {means[0]}", *names]))
+    table.add_column("clip", overflow="fold", min_width=min(ROOM, longest))
     for column in columns:
         table.add_column(HEADINGS[column], justify="right", no_wrap=True)
-    for row, found in found_in:
-        name = Path(row.name).name if row.result else row.name
+    for name, (row, found) in zip(names, found_in, strict=True):
         text = Text(printable(name))
-        if row.prompt:
+        if row.prompt and prompts:
             text.append(f"\n{flat(row.prompt)}", style="dim")
         table.add_row(text, *(cell(found, column) for column in columns))
     count, values = means
     if count > 1:
         table.add_section()
         table.add_row(f"mean of {count}", *(cell(values, column) for column in columns))
-    console = Console(file=session.stdout)
-    console.print(table)
-    for line in _under(found_in, columns):
-        console.print(Text(line))
+    return table
 
 
 def _under(found_in: "list[tuple[Row, dict[str, float]]]", columns: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from dvcli.cli import end_by
 from dvcli.cli import options as o
 from dvcli.cli.quoting import printable
 from dvcli.errors import StorageError, UsageError
-from dvcli.recipes import Digest, DType, Recipe, Render, Sample, Tune
+from dvcli.recipes import CogVideoX, Digest, DType, Recipe, Render, Sample, Tune
 from dvcli.runtime import Runtime, Stop
 
 # Loaded when first needed, so that a help page costs no more than its text.
@@ -194,7 +194,9 @@ class Session(Console):
 
     def expect(self, recipes: Sequence[Recipe]) -> None:
         """Let the progress say which of several clips, or of the stages yet to run, is at work."""
-        results: list[Recipe] = [recipe for recipe in recipes if isinstance(recipe, Sample)]
+        results: list[Recipe] = [
+            recipe for recipe in recipes if isinstance(recipe, Sample | CogVideoX)
+        ]
         self._results = results if len(results) > 1 else []
         self._count(recipes)
 

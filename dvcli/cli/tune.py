@@ -112,6 +112,8 @@ def tune(
     made_of(framing.recipe(NOTHING, FULL_SIZE), None, Base(**dict.fromkeys(PARTS, NOTHING)))
     frames, found, place = _frames(session, kept, clip, framing, model, run)
     fits(session, method, found, model)
+    if steps and "lr" not in session.chosen:
+        _note_rate(session, model, lr)
     recipe = made_of(frames, _depth(session, kept, frames, found, depth, model), base(found))
     if recipe.frames.frames == 1:
         # Not refused: it is a picture's edit by its depth, and so the method without its time.
@@ -192,6 +194,18 @@ def _frames(
     if frames.size is not None:
         validate_size(found, frames.size)
     return frames, found, place
+
+
+def _note_rate(session: Session, model: str, lr: float) -> None:
+    """Say so where the built-in model is tuned at the rate that is meant for large ones."""
+    from dvcli.cli.demo import LR
+    from dvcli.models.resolve import BUILT_IN
+
+    if model in BUILT_IN:
+        session.note(
+            f"the built-in model learns little at `--lr {lr:g}`, which suits Stable Diffusion;"
+            f" `--lr {LR:g}` suits it"
+        )
 
 
 def _readable(clip: Path) -> None:
