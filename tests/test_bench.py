@@ -24,6 +24,7 @@ from dvcli.bundled.train import judging
 from dvcli.bundled.world.clips import course
 from dvcli.bundled.world.layout import SLOTS, Layout
 from dvcli.bundled.world.render import render
+from dvcli.bundled.world.words import parse
 from dvcli.errors import InputError, UsageError
 from dvcli.recipes import Base, Extract, Judged, Sample
 from dvcli.store.keys import key_of, preimage
@@ -197,6 +198,15 @@ def test_the_same_clips_are_rendered_again_byte_for_byte(tmp_path: Path) -> None
     first, again = (cases.rendered(1, tmp_path / name, 8)[0] for name in "ab")
     assert [f.read_bytes() for f in first.files] == [f.read_bytes() for f in again.files]
     assert first.edits == again.edits
+
+
+def test_bare_prompts_say_a_place_only_where_it_is_what_changes(tmp_path: Path) -> None:
+    (full,), (bare,) = (cases.rendered(1, tmp_path, 2, bare=bare) for bare in (False, True))
+    assert parse(full.caption).place is not None
+    assert parse(bare.caption) == replace(parse(full.caption), place=None)
+    for kind, prompt in bare.edits.items():
+        wanted = parse(full.edits[kind])
+        assert parse(prompt) == (wanted if kind == "place" else replace(wanted, place=None))
 
 
 def test_the_answers_are_the_edits_truly_rendered(tmp_path: Path) -> None:
@@ -489,6 +499,7 @@ def test_shards_do_each_clip_once_and_the_whole_then_only_writes_the_tables(dvid
         (["tune-a-video", "--plain-model", "tiny"], 2, "takes depth"),
         (["--clips", "0"], 2, "--clips"),
         (["--frames", "0"], 2, "--frames"),
+        (["--bare", "--cases", "mine.jsonl"], 2, "`--bare`"),
         (["truth", "--cases", "mine.jsonl"], 2, "`truth`: nobody knows"),
         (["wild", "--methods-file", "wild.toml"], 2, "the method `wild`: "),
         (["--cases", "absent.jsonl"], 3, "absent.jsonl"),

@@ -49,9 +49,12 @@ class Case:
         return [self.clip, *self.answers.values()]
 
 
-def rendered(count: int, folder: Path, frames: int) -> list[Case]:
-    """Held-out clips of the built-in world, written losslessly into the folder."""
-    return [_rendered(seed, folder, frames) for seed in seeds(count)]
+def rendered(count: int, folder: Path, frames: int, *, bare: bool = False) -> list[Case]:
+    """Held-out clips of the built-in world, written losslessly into the folder.
+
+    `bare` captions and prompts leave the place unsaid, but where it is what is edited.
+    """
+    return [_rendered(seed, folder, frames, bare) for seed in seeds(count)]
 
 
 def seeds(count: int) -> list[int]:
@@ -63,7 +66,11 @@ def seeds(count: int) -> list[int]:
     ][:count]
 
 
-def _rendered(seed: int, folder: Path, frames: int) -> Case:
+def _rendered(seed: int, folder: Path, frames: int, bare: bool) -> Case:
+    def said(shown: Scene) -> str:
+        unsaid = bare and shown.place == scene.place
+        return caption(replace(shown, place=None) if unsaid else shown)
+
     scene, layout = course(seed, frames)
     name = f"{seed - held_out(1)[0]:03d}"
     wanted = edited(scene, np.random.default_rng(seed))
@@ -72,8 +79,8 @@ def _rendered(seed: int, folder: Path, frames: int) -> Case:
     return Case(
         name=name,
         clip=_written(layout, folder / f"{name}.webp"),
-        caption=caption(scene),
-        edits={kind: caption(shown) for kind, shown in wanted.items()},
+        caption=said(scene),
+        edits={kind: said(shown) for kind, shown in wanted.items()},
         truth=truth,
         answers={
             kind: _written(true, folder / f"{name}-{kind}.webp") for kind, true in truth.items()

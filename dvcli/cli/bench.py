@@ -50,6 +50,9 @@ def quality(
         Path | None,
         typer.Option(metavar="FILE", help="Your own clips and prompts instead, JSON lines."),
     ] = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Captions of the built-in clips say no place.")
+    ] = False,
     methods_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Your own methods too, TOML.")
     ] = None,
@@ -109,7 +112,7 @@ def quality(
     if not found.has_depth:
         raise UsageError(f"`{model}` takes no depth", hint="`--plain-model` is the base without")
     judge = session.sources.clip_model(clip_model or (model if model == "tiny" else o.JUDGES[0]))
-    work = _cases(cases, clips, output, frames)
+    work = _cases(cases, clips, output, frames, bare)
     setting = Setting(
         base=base(found),
         estimator=found.components["depth_estimator"].digest,
@@ -165,15 +168,17 @@ def _plain(session: Session, reference: str, wanted: "list[Method]") -> "Base | 
     return base(found)
 
 
-def _cases(file: Path | None, clips: int, output: Path, frames: int) -> "list[Case]":
+def _cases(file: Path | None, clips: int, output: Path, frames: int, bare: bool) -> "list[Case]":
     from dvcli.bench.cases import given, rendered
     from dvcli.recipes import within
 
     if file is not None:
+        if bare:
+            raise UsageError("`--bare` is about the built-in clips", hint="leave `--cases` out")
         return given(file)
     within("--clips", clips, 1, 1000)
     within("--frames", frames, 1, 512)
-    return rendered(clips, output / "clips", frames)
+    return rendered(clips, output / "clips", frames, bare=bare)
 
 
 def _recipes(
