@@ -164,7 +164,7 @@ def test_a_plain_sample_stays_after_one_that_kept_the_trajectory(tuned: Path, dv
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("a fox --guidance 500", "--guidance is 500"),
+        ("a fox --guidance 500", "`--guidance` is `500`"),
         ("a fox --seed 1 --seed 2", "several seeds"),
         ("a fox --depth-blend 0.5", "a depth blend takes both"),
     ],

@@ -195,7 +195,7 @@ def test_the_hint_without_a_run_names_the_command_that_was_meant(
 
 def test_a_wrong_value_is_refused_before_a_model_is_looked_for(dvid: Dvid, bikes: Path) -> None:
     said = dvid("tune", bikes, "x", "--model", "nobody/nothing", "--lr", "7", code=2)
-    assert "--lr is 7" in said.err
+    assert "`--lr` is `7`" in said.err
 
 
 def test_a_clip_that_is_none_is_refused_before_a_model_is_fetched(

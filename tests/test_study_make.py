@@ -7,6 +7,9 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import combinations
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from program import Dvid
 from dvcli.cli.examples import Found, Match, Origin, match
 from dvcli.errors import InputError
 from dvcli.recipes import Depth, Extract
-from dvcli.report.study import Example, Key, Take, blind
+from dvcli.report.study import Example, Key, Pair, Take, blind
 
 ONE, TWO = Origin(clip="1" * 64, seed=0), Origin(clip="1" * 64, seed=7)
 
@@ -142,19 +145,26 @@ def test_the_same_command_writes_the_same_bytes_from_scratch(dvid: Dvid) -> None
     assert Path("a.key.json").read_bytes() == Path("b.key.json").read_bytes()
 
 
-def blinded(folder: Path, seed: int, names: str = "abcdefgh") -> Key:
-    """The key of a study of two methods; what the clips show does not matter to it."""
+def takes(folder: Path, methods: tuple[str, ...], names: str = "abcdefgh") -> list[Example]:
+    """What those methods made; a clip holds the name of its file, `a0` being the first's of `a`."""
     examples = []
     for name in names:
-        takes = []
-        for method in ("alpha", "beta"):
-            webm = folder / f"{name}-{method}"
-            webm.write_text(f"{name} by {method}")
-            takes.append(Take(method=method, file=name, webm=webm))
-        examples.append(Example(name=name, prompt=f"a {name}", takes=takes))
-    key, clips = blind(examples, ["alpha", "beta"], seed=seed)
+        webms = [folder / f"{name}{number}" for number in range(len(methods))]
+        for webm in webms:
+            webm.write_text(webm.name)
+        made = [
+            Take(method=method, file=name, webm=webm)
+            for method, webm in zip(methods, webms, strict=True)
+        ]
+        examples.append(Example(name=name, prompt=f"a {name}", takes=made))
+    return examples
+
+
+def blinded(folder: Path, seed: int, names: str = "abcdefgh") -> Key:
+    """The key of a study of `alpha` and `beta`; what the clips show does not matter to it."""
+    key, clips = blind(takes(folder, ("alpha", "beta"), names), ("alpha", "beta"), seed=seed)
     for clip, whose in key.clips.items():
-        assert clips[clip].read_text() == f"{whose.example} by {whose.method}"
+        assert clips[clip].read_text() == f"{whose.example}{key.methods.index(whose.method)}"
     return key
 
 
@@ -167,10 +177,62 @@ def test_each_seed_names_clips_and_pairs_in_an_order_of_its_own(tmp_path: Path) 
     assert blinded(tmp_path, 3) == keys[3]
 
 
-def test_each_method_is_named_first_in_about_half_of_the_pairs(tmp_path: Path) -> None:
-    keys = [blinded(tmp_path, seed) for seed in range(50)]
-    firsts = [key.clips[pair.clips[0]].method for key in keys for pair in key.pairs.values()]
-    assert 160 <= firsts.count("alpha") <= 240  # of 400, four standard deviations
+def alpha_first(key: Key) -> list[bool]:
+    """Whether a pair lists the clip of `alpha` first, in the page's order of pairs."""
+    return [key.clips[pair.clips[0]].method == "alpha" for pair in key.pairs.values()]
+
+
+def test_each_method_is_listed_first_in_half_of_the_pairs(tmp_path: Path) -> None:
+    assert {sum(alpha_first(blinded(tmp_path, seed))) for seed in range(10)} == {4}
+    odd = {sum(alpha_first(blinded(tmp_path, seed, names="abcde"))) for seed in range(20)}
+    assert odd == {2, 3}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> list[Key]:
+    """The keys of 400 studies of eight examples."""
+    examples = takes(tmp_path_factory.mktemp("many"), ("alpha", "beta"))
+    return [blind(examples, ("alpha", "beta"), seed=seed)[0] for seed in range(400)]
+
+
+def test_neither_a_place_nor_a_name_in_the_page_says_whose_a_clip_is(many: list[Key]) -> None:
+    by_place = list(zip(*map(alpha_first, many), strict=True))
+    by_name = [[key.clips[name].method == "alpha" for key in many] for name in many[0].clips]
+    for found in (*by_place, *by_name):
+        assert 160 <= sum(found) <= 240  # of 400, four standard deviations
+    lower = [
+        key.clips[min(pair.clips)].method == "alpha" for key in many for pair in key.pairs.values()
+    ]
+    assert 1487 <= sum(lower) <= 1713  # of 3200
+
+
+def test_nothing_in_the_page_says_which_clips_are_of_one_method(many: list[Key]) -> None:
+    """Beside a pair that lists `alpha` first there are 3 such among the other 7."""
+    orders: list[Callable[[Pair], str]] = [
+        lambda pair: "",  # as they are listed
+        lambda pair: min(pair.clips),
+        lambda pair: pair.clips[0],
+    ]
+    for order in orders:
+        signs = []
+        for key in many:
+            listed = zip(map(order, key.pairs.values()), alpha_first(key), strict=True)
+            signs.append([sign for _, sign in sorted(listed, key=itemgetter(0))])
+        for one, two in combinations(range(8), 2):
+            alike = sum(found[one] == found[two] for found in signs)
+            assert 131 <= alike <= 212  # of 400: 171, four standard deviations
+
+
+def test_the_page_and_the_seed_alone_do_not_give_the_sides_away(tmp_path: Path) -> None:
+    """They are drawn from the names of methods and of examples, too, which the page has not."""
+
+    def sides(*methods: str) -> tuple[bool, ...]:
+        key, clips = blind(takes(tmp_path, methods), methods, seed=0)
+        listed = sorted(clips[pair.clips[0]].name for pair in key.pairs.values())
+        return tuple(name.endswith("0") for name in listed)
+
+    drawn = {sides("alpha", f"method {number}") for number in range(10)}
+    assert len(drawn) > 5
 
 
 def test_clips_that_dvid_made_are_matched_by_the_prompt_inside_them(dvid: Dvid) -> None:
@@ -275,6 +337,15 @@ def test_a_different_page_is_replaced_only_when_asked(dvid: Dvid) -> None:
     assert Path("study.key.json").read_bytes() != kept[1]
 
 
+def test_a_study_of_another_seed_says_that_answers_to_the_old_page_need_its_key(
+    dvid: Dvid,
+) -> None:
+    words = two_methods(("fox",))
+    dvid("study", "make", *words)
+    said = dvid("study", "make", *words, "--seed", "1", code=2)
+    assert "answered on the old page is lost without the old key" in said.err
+
+
 @pytest.mark.parametrize("name", ["study.html", "study.key.json"])
 def test_a_file_of_somebody_elses_stops_the_command_before_any_work(dvid: Dvid, name: str) -> None:
     words = two_methods(("fox",))
@@ -302,14 +373,18 @@ def test_a_link_that_leads_nowhere_is_in_the_studys_way(dvid: Dvid, name: str) -
         (["a=one", "a=two"], 2, "two methods named `a`"),
         (["a=one", "b=two", "--against", "c"], 2, "no method `c`"),
         (["a=one", "b=two", "-o", "study.pdf"], 2, "`study.pdf` is no HTML page"),
-        (["a=one", "b=two", "--seed", "-1"], 2, "--seed is -1"),
+        (["a=one", "b=two", "--seed", "-1"], 2, "`--seed` is `-1`"),
         (["a=one", "b=none/there"], 3, "`none/there` is no folder and no run"),
         (["a=one", "b=nowhere"], 4, "nowhere"),
         (["a=one", "b=empty"], 3, "`empty` holds no clips"),
         (["a=one", "b=two"], 3, "nothing says what `one/fox.mp4` should show"),
-        (["a=one", "b=two", "--prompts-file", "no.csv"], 3, "`no.csv` does not exist"),
-        (["a=one", "b=two", "--prompts-file", "bad.csv"], 3, "line 2 of `bad.csv` has no `file`"),
-        (["a=one", "b=two", "--prompts-file", "bad.jsonl"], 3, "line 1 of `bad.jsonl` has no"),
+        (["a=one", "b=two", "--prompts-file", "no.csv"], 3, "no file `no.csv`"),
+        (
+            ["a=one", "b=two", "--prompts-file", "bad.csv"],
+            3,
+            "`bad.csv` has no `file` and `prompt`",
+        ),
+        (["a=one", "b=two", "--prompts-file", "bad.jsonl"], 3, "line 1 of `bad.jsonl`: it is no"),
         (["a=one", "b=two", "--prompts-file", "two.csv"], 3, "gives `fox` another prompt"),
         (["a=one", "b=apart", "--prompts-file", "prompts.csv"], 3, "no clip of one method has"),
     ],
@@ -397,6 +472,17 @@ def test_an_incomplete_file_counts_for_what_it_answers_and_is_said(
     said = dvid(*answered, "--json")
     assert "warning: `Bob.json` answers 1 of 6 questions" in said.err
     assert json.loads(said.lines[0])["raters"] == {"fewest": 1, "most": 2}
+
+
+def test_answers_count_with_the_key_of_their_own_page_only(dvid: Dvid, answered: list[str]) -> None:
+    before = dvid(*answered).lines
+    Path("study.key.json").rename("old.json")
+    dvid("study", "make", *two_methods(), "--seed", "1", "--overwrite")
+    said = dvid(*answered, code=3)
+    assert "`Ada.json` answers the study" in said.err
+    assert "the key that was written with the page" in said.err
+    assert said.out == ""
+    assert dvid("study", "score", "old.json", *answered[3:]).lines == before
 
 
 def test_a_terminal_gets_a_table(answered: list[str]) -> None:

@@ -1,8 +1,10 @@
 """The page of a study in a real browser: seen, answered, reloaded, saved and scored."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -200,19 +202,53 @@ def test_a_key_that_is_held_or_meant_for_the_browser_answers_nothing(
 
 
 def test_each_rater_has_an_order_of_their_own_and_keeps_it(browser: Browser, sent: Path) -> None:
-    course = "(name) => JSON.stringify(course(name).map((step) => [step.pair.id, ...step.clips]))"
+    script = "(name) => JSON.stringify(course(name).map((step) => [step.pair.id, ...step.clips]))"
     with page(browser, sent / "study.html") as shown:
-        orders = [shown.evaluate(course, f"rater {n}") for n in range(30)]
-        assert [shown.evaluate(course, f"Rater {n}") for n in range(30)] == orders
+        orders = [shown.evaluate(script, f"rater {n}") for n in range(30)]
+        assert [shown.evaluate(script, f"Rater {n}") for n in range(30)] == orders
         pairs = shown.evaluate("study.pairs")
     plain = {pair["id"]: pair["clips"] for pair in pairs}
     steps = [[tuple(step) for step in json.loads(order)[::2]] for order in orders]
     assert len({tuple(name for name, *_ in course) for course in steps}) == 6
     for course in steps:
         assert sorted(name for name, *_ in course) == sorted(plain)
-        turned = sum(clips != plain[name] for name, *clips in map(list, course))
-        assert turned in (1, 2)  # half of three pairs
-    assert {sum(list(c) != plain[n] for n, *c in course) for course in steps} == {1, 2}
+    assert {tuple(clips == plain[name] for name, *clips in course) for course in steps} == {
+        (True,) * 3,
+        (False,) * 3,
+    }
+
+
+@pytest.mark.parametrize("examples", [24, 25])
+@pytest.mark.parametrize("methods", [("alpha", "beta"), ("alpha", "beta", "gamma")])
+def test_each_of_two_methods_stands_first_in_half_of_their_pairs_for_each_rater(
+    browser: Browser, tmp_path: Path, examples: int, methods: tuple[str, ...]
+) -> None:
+    made = []
+    for name in map(str, range(examples)):
+        takes = []
+        for method in methods:
+            webm = tmp_path / f"{method}-{name}"
+            webm.write_text(webm.name)
+            takes.append(Take(method=method, file=name, webm=webm))
+        made.append(Example(name=name, prompt=f"a {name}", takes=takes))
+    key, clips = blind(made, methods, seed=0)
+    (tmp_path / "study.html").write_text(study_page(key, clips), encoding="utf-8")
+    firsts = """() => Array.from({ length: 200 }, (_, number) => course(`rater ${number}`)
+      .filter((step) => step.question === study.questions[0])
+      .map((step) => step.clips))"""
+    with page(browser, tmp_path / "study.html") as shown:
+        courses = shown.evaluate(firsts)
+    for course in courses:
+        first: Counter[tuple[str, str]] = Counter()
+        for clips_shown in course:
+            one, two = (key.clips[clip].method for clip in clips_shown)
+            first[one, two] += 1
+        for one, two in combinations(methods, 2):
+            assert first[one, two] + first[two, one] == examples
+            assert abs(first[one, two] - first[two, one]) == examples % 2
+    for pair in key.pairs.values():
+        unturned = sum(list(pair.clips) in course for course in courses)
+        assert 72 <= unturned <= 128  # of 200, four standard deviations
 
 
 def test_two_raters_on_one_computer_do_not_mix(browser: Browser, sent: Path) -> None:

@@ -138,7 +138,7 @@ def _named(
     """The rows of runs and files, as they were named."""
     against = None if source is None else clip_source(session, source, depth)
     rows = []
-    for name in what:
+    for name in dict.fromkeys(what):
         if name is not None and is_file(session, name):
             rows.append(file_row(session, Path(name), prompt, against))
             continue

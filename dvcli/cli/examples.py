@@ -1,15 +1,13 @@
 """What several methods made of the same things: their clips, matched by name or by prompt."""
 
-import csv
-import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dvcli.cli import captions
+from dvcli.cli.listing import Listing
 from dvcli.cli.output import FORMATS
 from dvcli.cli.show import embedded
 from dvcli.errors import InputError, UsageError
@@ -114,60 +112,15 @@ def captioned(method: str, folder: Path, listing: Path) -> list[Found]:
     ]
 
 
-def is_benchmark(listing: Path) -> bool:
-    """Whether the file is a table of that benchmark; one that cannot be read is not."""
-    try:
-        first = listing.read_text(encoding="utf-8-sig").partition("\n")[0]
-    except (OSError, UnicodeDecodeError):
-        return False
-    return captions.VIDEO in first.lower()
-
-
-def read_prompts(path: Path) -> dict[str, str]:
-    """Prompt by file name without suffix, from a CSV with `file,prompt` or JSON lines of the two.
-
-    A file is named as within its folder, `fox.mp4` or `animals/fox.mp4`, with or without suffix.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"`{path}` does not exist", hint="a CSV or JSON lines") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"`{path}` cannot be read as UTF-8 text: {error}") from None
+def prompts_of(listing: Listing) -> dict[str, str]:
+    """Prompt by file name without suffix; a file is named as within its folder, or by itself."""
     found: dict[str, str] = {}
-    for line, row in _rows(path, text):
-        name, prompt = row.get("file"), row.get("prompt")
-        if not isinstance(name, str) or not isinstance(prompt, str) or not _is_text(prompt):
-            raise InputError(
-                f"line {line} of `{path}` has no `file` and `prompt`",
-                hint="a CSV whose first line is `file,prompt`, or JSON lines with these two",
-            )
-        named = Path(name.strip())
+    for row in listing.rows:
+        named, prompt = Path(row.cells["file"]), _flat(row.cells["prompt"])
         plain = named.with_suffix("") if _rank(named) < len(SUFFIXES) else named
-        if found.setdefault(plain.as_posix(), _flat(prompt)) != _flat(prompt):
-            raise InputError(f"line {line} of `{path}` gives `{plain}` another prompt")
-    if not found:
-        raise InputError(f"`{path}` names no file", hint="a CSV whose first line is `file,prompt`")
+        if found.setdefault(plain.as_posix(), prompt) != prompt:
+            raise InputError(f"{row.place} gives `{plain}` another prompt")
     return found
-
-
-def _rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError):
-                    row = None
-                yield number, row if isinstance(row, dict) else {}
-        return
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, strict=True)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise InputError(f"line {reader.line_num} of `{path}` is no CSV: {error}") from None
 
 
 def _is_text(prompt: str) -> bool:

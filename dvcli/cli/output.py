@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Source: TypeAlias = Sample | CogVideoX | Extract | Depth
 FORMATS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".png")
 LONGEST = 80  # letters of a prompt in a name: with a folder and a hash, a path still fits a line
-_NUMBERED = re.compile(r"%0?\d*d")  # as FFmpeg names images
+_NUMBERED = re.compile(r"%0?\d*d(?![a-z])")  # as FFmpeg names images
 HUB = re.compile(r"\w[\w.-]*/[\w.-]+(@\w[\w./-]*)?")
 
 

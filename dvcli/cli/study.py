@@ -68,12 +68,12 @@ def make(
     """
     from dvcli.cli.examples import (
         captioned,
-        is_benchmark,
         match,
         parse_methods,
-        read_prompts,
+        prompts_of,
         scan,
     )
+    from dvcli.cli.listing import read_listing
 
     named = parse_methods(methods)
     within("--seed", seed, 0, LARGEST_SEED)
@@ -84,15 +84,15 @@ def make(
     for path, own in ((output, "Which clip is better?"), (sealed, '"study key"')):
         if not overwrite and os.path.lexists(path) and not _is_ours(path, own):
             raise in_the_way(path)
-    table = prompts_file is not None and is_benchmark(prompts_file)
-    prompts = {} if prompts_file is None or table else read_prompts(prompts_file)
+    listing = None if prompts_file is None else read_listing(prompts_file)
+    prompts = {} if listing is None or listing.benchmark else prompts_of(listing)
     clips = []
     for name, what in named.items():
         folder = _folder(session, what)
         if folder is None:
             clips += _sampled(session, name, what)
-        elif prompts_file is not None and table:
-            clips += captioned(name, folder, prompts_file)
+        elif listing is not None and listing.benchmark:
+            clips += captioned(name, folder, listing.path)
         else:
             clips += scan(name, folder, prompts)
     found, unmatched = match(clips)
@@ -256,7 +256,11 @@ def _place(texts: Mapping[Path, str], overwrite: bool) -> None:
     stale = {p: b for p, b in wanted.items() if not p.exists() or p.read_bytes() != b}
     for path in stale:
         if os.path.lexists(path) and not overwrite:
-            raise in_the_way(path)
+            raise UsageError(
+                in_the_way(path).message,
+                hint="`-o` names another; `--overwrite` replaces page and key, and what raters"
+                " answered on the old page is lost without the old key",
+            )
     with tempfile.TemporaryDirectory() as folder:
         for path, content in stale.items():
             draft = Path(folder) / "draft"

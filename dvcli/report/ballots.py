@@ -4,6 +4,7 @@ A file that is not what it should be is refused with its name and what is wrong 
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,8 @@ def _ballot(path: Path, key: Key) -> Ballot:
 
 
 def _check(answer: Answer, key: Key) -> None:
+    if not 0 <= answer.seconds < math.inf:
+        raise Unfit(f"nobody takes {answer.seconds} seconds")
     if answer.pair not in key.pairs:
         raise Unfit(f"there is no pair `{answer.pair}`")
     if answer.question not in key.questions:

@@ -77,7 +77,7 @@ class Whose:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two clips of one example, by their opaque names in the order of these."""
+    """Two clips of one example by their opaque names; `blind` says in which order."""
 
     example: str
     prompt: str
@@ -110,33 +110,52 @@ def blind(
 ) -> tuple[Key, dict[str, Path]]:
     """The key, and each opaque clip's file: every pair of methods, or those with `against`.
 
-    Opaque names are given in an order drawn from the seed and what the clips show, so that neither
-    a name nor a place in the file says whose a clip is.
+    Of the pairs of two methods each method is listed first in half, of an odd number in one more or
+    less. Opaque names, the order of pairs and those halves are three draws from the seed and from
+    names that the page does not hold, so that neither a name nor a place says whose a clip is.
     """
     known = [
-        (example, take, hashlib.sha256(take.webm.read_bytes()).hexdigest())
+        (
+            Whose(
+                method=take.method,
+                example=example.name,
+                file=take.file,
+                sha256=hashlib.sha256(take.webm.read_bytes()).hexdigest(),
+            ),
+            take.webm,
+        )
         for example in examples
         for take in example.takes
     ]
-    salt = _digest(json.dumps([seed, sorted(content for _, _, content in known)]))
-    drawn = sorted(known, key=lambda k: _digest(f"{salt} {k[2]} {k[0].name} {k[1].method}"))
-    clips, place, names = {}, {}, {}
-    for name, (example, take, content) in zip(_names("c", len(drawn)), drawn, strict=True):
-        clips[name] = Whose(
-            method=take.method, example=example.name, file=take.file, sha256=content
-        )
-        place[name] = take.webm
-        names[example.name, take.method] = name
-    found = []
-    for example in examples:
-        here = [m for m in methods if (example.name, m) in names]
-        for one, two in combinations(here, 2):
-            if against is None or against in (one, two):
-                low, high = sorted((names[example.name, one], names[example.name, two]))
-                found.append(Pair(example=example.name, prompt=example.prompt, clips=(low, high)))
-    found.sort(key=lambda pair: _digest(f"{salt} {pair.clips}"))
+    salt = _drawn(seed, sorted(list(asdict(whose).values()) for whose, _ in known))
+    known.sort(key=lambda clip: _drawn(salt, "name", asdict(clip[0])))
+    opaque = _names("c", len(known))
+    clips = {name: whose for name, (whose, _) in zip(opaque, known, strict=True)}
+    place = {name: webm for name, (_, webm) in zip(opaque, known, strict=True)}
+    names = {(whose.example, whose.method): name for name, whose in clips.items()}
+    found: list[Pair] = []
+    for one, two in combinations(methods, 2):
+        if against is None or against in (one, two):
+            both = [e for e in examples if {(e.name, one), (e.name, two)} <= names.keys()]
+            found += _halved(both, (one, two), names, _drawn(salt, one, two))
+    found.sort(key=lambda pair: _drawn(salt, "order", sorted(pair.clips)))
     pairs = dict(zip(_names("p", len(found)), found, strict=True))
     return Key(seed=seed, methods=tuple(methods), clips=clips, pairs=pairs), place
+
+
+def _halved(
+    examples: Sequence[Example],
+    methods: tuple[str, str],
+    names: Mapping[tuple[str, str], str],
+    salt: str,
+) -> Iterator[Pair]:
+    """The pairs of two methods, in which they are listed first in turn, in an order of its own."""
+    drawn = sorted(examples, key=lambda example: _drawn(salt, "half", example.name))
+    begins = int(_drawn(salt, "begins"), 16)
+    for number, example in enumerate(drawn, begins):
+        one, two = (names[example.name, method] for method in methods)
+        clips = (one, two) if number % 2 else (two, one)
+        yield Pair(example=example.name, prompt=example.prompt, clips=clips)
 
 
 def page(key: Key, clips: Mapping[str, Path]) -> str:
@@ -170,6 +189,10 @@ def _parts(template: str, *marks: str) -> Iterator[str]:
 def _names(letter: str, count: int) -> list[str]:
     width = len(str(count))
     return [f"{letter}{number:0{width}}" for number in range(1, count + 1)]
+
+
+def _drawn(*of: object) -> str:
+    return _digest(json.dumps(of))
 
 
 def _digest(text: str) -> str:
