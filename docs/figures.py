@@ -4,8 +4,8 @@
 
 A sweep shows what a control of sampling visibly does: above each column stands the control's value;
 the first row is the depth that the network is given, below it are two frames of the new clip. The
-stories show the method at work: `edits`, `stages`, `demo` and `gallery`. What is in the cache is
-not computed again.
+stories show the method at work: `refine`, `edits`, `stages`, `demo` and `gallery`. What is in the
+cache is not computed again.
 """
 
 import json
@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import dvcli
-from dvcli import Depths, Frames, Inverted, Sampled
+from dvcli import Depths, Frames, Inverted, Sampled, Tuned
 from dvcli.core.depth import to_condition
 from dvcli.recipe_json import from_json
 from dvcli.recipes import Controls, Sample
@@ -37,9 +37,11 @@ PLACE = Path(__file__).parent / "images"
 CLIP = Path(dvcli.__file__).parent / "bundled" / "demo.mp4"
 CAPTION = "a red ball in front of a blue cube on snow, photorealism style"
 EDIT = "a green ball in front of a yellow cube on snow, photorealism style"
+THINGS = "a green ball in front of a yellow cube"  # of no place and no style
 RUN, OTHER = "figures", "figures-mirrored"
 SHOWN = (2, 5)  # of eight frames
 TILE, GAP, WORDS = 144, 6, 26
+FEW_STEPS = 6  # a plain inversion of so few shows what it misses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ class Sweep:
     values: tuple[str, ...]
     neutral: str
     beside: tuple[str, ...] = ()
+    prompt: str = EDIT
 
 
 SWEEPS = {
@@ -73,6 +76,12 @@ SWEEPS = {
     ),
     "guidance-until": Sweep(
         option="--guidance-until", values=("0.2", "0.4", "0.8", "1"), neutral="1"
+    ),
+    "negative": Sweep(
+        option="--negative",
+        values=("", "in a forest", "photorealism style", "a yellow cube", "on snow"),
+        neutral="",
+        prompt=THINGS,
     ),
 }
 
@@ -100,7 +109,7 @@ def prepare(folder: Path) -> None:
 
 def sampled(sweep: Sweep, value: str) -> tuple[Picture, Picture]:
     """(the depth given to the network as grey levels, the frames) at one value."""
-    options = ["-p", EDIT, "--guidance", "4", sweep.option, value]
+    options = ["-p", sweep.prompt, "--guidance", "4", sweep.option, value]
     options += sweep.beside if value != sweep.neutral else ()
     folder = PLACE.parent.parent / "out" / RUN
     (line,) = dvid("sample", RUN, *options, "-o", str(folder), "--json").splitlines()
@@ -126,7 +135,7 @@ def drawn(sweep: Sweep) -> Image.Image:
     height = WORDS + 3 * across
     picture = Image.new("RGB", (len(columns) * across - GAP, height - GAP), (255, 255, 255))
     for column, (value, (depth, frames)) in enumerate(zip(sweep.values, columns, strict=True)):
-        label = f"{value}  (no change)" if value == sweep.neutral else value
+        label = f"{value or 'none'}  (no change)" if value == sweep.neutral else value
         draw(picture, (column * across, 2), [label], font_for(label, 15), (40, 40, 40))
         for row, tile in enumerate((depth[SHOWN[0]], *(frames[i] for i in SHOWN))):
             shown = Image.fromarray(tile).resize((TILE, TILE), Image.Resampling.NEAREST)
@@ -134,12 +143,17 @@ def drawn(sweep: Sweep) -> Image.Image:
     return picture
 
 
-def learned() -> tuple[Frames, Depths, Inverted]:
-    """The clip, its depth and the latent it comes from, as `dvid demo` makes them."""
+def tuned() -> tuple[Frames, Depths, Tuned]:
+    """The clip, its depth and what is learned of it, as `dvid demo` makes them."""
     clip = dvcli.extract(CLIP, size=64)
     near = dvcli.depth(clip, model="tiny")
-    tuned = dvcli.tune(near, CAPTION, model="tiny", steps=60)
-    return clip, near, dvcli.invert(tuned, steps=20, refine=1)
+    return clip, near, dvcli.tune(near, CAPTION, model="tiny", steps=60)
+
+
+def learned() -> tuple[Frames, Depths, Inverted]:
+    """The clip, its depth and the latent it comes from, as `dvid demo` makes them."""
+    clip, near, known = tuned()
+    return clip, near, dvcli.invert(known, steps=20, refine=1)
 
 
 def edit(inverted: Inverted, prompt: str, style: str) -> Sampled:
@@ -158,6 +172,31 @@ def latent(inverted: Inverted) -> Picture:
     shown = inverted.latents[:, :3].transpose(0, 2, 3, 1)
     pixels: Picture = ((shown / 5 + 0.5).clip(0, 1) * 255).round().astype(np.uint8)
     return pixels
+
+
+def refine(target: Path) -> None:
+    """A column for each number of refinements at few steps, with how near the clip comes back.
+
+    Rows: what the inversion gives back; what that misses of the best the autoencoder can, ×8; the
+    edit from the same latent.
+    """
+    _, _, known = tuned()
+    found = {
+        n: dvcli.invert(known, steps=FEW_STEPS, refine=n, trajectory=True) for n in (0, 1, 3, 8)
+    }
+    best = dvcli.sample(found[0], EDIT, strength=0).frames.astype(int)
+    across = TILE + GAP
+    picture = Image.new("RGB", (len(found) * across - GAP, WORDS + 3 * across - GAP), "white")
+    for column, (n, inverted) in enumerate(found.items()):
+        label = f"{n}:  {inverted.psnr:.1f} dB"
+        draw(picture, (column * across, 2), [label], font_for(label, 15), (40, 40, 40))
+        back = inverted.reconstruction
+        missed = (8 * abs(back - best)).clip(0, 255).astype(np.uint8)
+        made = dvcli.sample(inverted, EDIT, guidance=4.0).frames
+        for row, clip in enumerate((back, missed, made)):
+            tile = Image.fromarray(clip[SHOWN[1]]).resize((TILE, TILE), Image.Resampling.NEAREST)
+            picture.paste(tile, (column * across, WORDS + row * across))
+    picture.save(target, optimize=True)
 
 
 SAME = "a red ball in front of a blue cube on snow"
@@ -235,6 +274,7 @@ def gallery(target: Path) -> None:
 
 
 STORIES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "refine": ("refine.png", refine),
     "edits": ("edits.webp", edits),
     "stages": ("stages.png", stages),
     "demo": ("demo.webp", demo),

@@ -402,9 +402,17 @@ def test_one_list_serves_the_results_of_several_methods(dvid: Dvid, clips: Path)
         shutil.copy(clips / made, Path(method) / "a.mp4")
     listing = listed(Path(), "p.csv", [{"file": "a.mp4", "prompt": "a man"}])
     options = ["--prompts-file", listing, "--source", clips / "source.mp4", "--metrics", "motion"]
-    ours, theirs, _ = rows(dvid("eval", "ours", "theirs", *options, "--json"))
+    ours, theirs = rows(dvid("eval", "ours", "theirs", *options, "--json"))
     assert (ours["clip"], theirs["clip"]) == ("ours/a.mp4", "theirs/a.mp4")
     assert ours["motion_fidelity"] > theirs["motion_fidelity"]
+
+
+def test_a_file_that_is_named_twice_counts_once_in_the_mean(dvid: Dvid, clips: Path) -> None:
+    same, frozen = clips / "same.mp4", clips / "frozen.mp4"
+    options = ["--source", clips / "source.mp4", "--metrics", "motion", "--json"]
+    assert rows(dvid("eval", same, frozen, same, *options)) == rows(
+        dvid("eval", same, frozen, *options)
+    )
 
 
 @pytest.mark.parametrize(
@@ -487,6 +495,21 @@ def test_results_by_edit_and_then_video_are_found_too(dvid: Dvid, clips: Path, j
     assert row["clip"] == "team/style/gold-fish.mp4"
 
 
+def test_each_folder_of_results_has_a_mean_of_its_own(dvid: Dvid, clips: Path) -> None:
+    lines = [{"file": f"{n}.mp4", "prompt": "a man", "source": "clip.mp4"} for n in "ab"]
+    Path("p.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    shutil.copy(clips / "source.mp4", "clip.mp4")
+    for folder, made in (("ours", "same.mp4"), ("theirs", "frozen.mp4")):
+        Path(folder).mkdir()
+        for name in "ab":
+            shutil.copy(clips / made, f"{folder}/{name}.mp4")
+    options = ["--prompts-file", "p.jsonl", "--metrics", "motion", "--json"]
+    *_, first, second = rows(dvid("eval", "ours", "theirs", *options))
+    assert (first["clip"], first["of"], first["count"]) == ("mean of 2: ours", "ours", 2)
+    assert (second["clip"], second["of"]) == ("mean of 2: theirs", "theirs")
+    assert first["motion_fidelity"] > 90 > 10 > second["motion_fidelity"]
+
+
 def test_a_missing_result_of_the_benchmark_is_named(dvid: Dvid, clips: Path) -> None:
     listing = benchmark(clips)
     shutil.rmtree("team/DAVIS_480p/stunt/object")
@@ -558,12 +581,45 @@ def test_the_table_keeps_its_numbers_whole(dvid: Dvid, sampled: Path, judge: Pat
         {"psnr": 31.25},
         {"frame_consistency": 91.234, "textual_alignment": 28.5, "motion_fidelity": -12.5},
     ]
-    scores.draw(screen, shown, names, figures, (1, {}))  # type: ignore[arg-type]
+    scores.draw(screen, shown, names, figures)  # type: ignore[arg-type]
     text = screen.getvalue()
     assert all(n in text for n in ("95.50", "91.23", "-12.50", "100.00"))
     assert "a (reconstruction): PSNR 31.25, against the source" in text
     assert "the ceiling" in text
     assert "mean" not in text
+
+
+@pytest.mark.parametrize(("width", "tables"), [(40, 10), (80, 3), (88, 2), (200, 1)])
+def test_a_table_wider_than_the_screen_goes_on_below_with_every_number_whole(
+    monkeypatch: pytest.MonkeyPatch, width: int, tables: int
+) -> None:
+    import io
+
+    from dvcli.cli import scores
+
+    class Screen(io.StringIO):
+        stdout = property(lambda self: self)
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    screen, clip = Screen(), Extract(clip="0" * 64)
+    names = ["x/a-red-bike-75ce0697.mp4", "x/a-very-long-name-of-a-man-on-a-bike-in-the-snow.mp4"]
+    shown = [Row(name=name, frames=clip, prompt="a man on a bike") for name in names]
+    columns = list(scores.HEADINGS)
+    figures = [{c: at + place / 10 + 0.01 for place, c in enumerate(columns)} for at in (100, 200)]
+    scores.draw(screen, shown, columns, figures)  # type: ignore[arg-type]
+    lines = screen.getvalue().splitlines()
+    cells = [line.split() for line in lines]
+    for column, heading in scores.HEADINGS.items():
+        assert screen.getvalue().count(f" {heading}") == 1
+        for found in figures:
+            assert sum(scores.cell(found, column) in row for row in cells) == 1
+    assert max(map(len, lines)) <= width
+    assert sum(row[:1] == ["clip"] for row in cells) == tables
+    headed = [line for line in lines if " clip " in line]
+    assert width < 80 or all(
+        ("depth" in line) == ("in rows" in line) and ("PSNR" in line) == ("GMSD" in line)
+        for line in headed
+    )
 
 
 def test_samples_are_named_as_sample_printed_them(

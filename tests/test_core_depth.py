@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dvcli.core.ddim import Clip, sample, schedule
-from dvcli.core.depth import active_weight, align, fade_depth, percentile, to_condition
+from dvcli.core.depth import (
+    active_weight,
+    align,
+    fade_depth,
+    normalised,
+    percentile,
+    to_condition,
+)
 from dvcli.errors import InputError
 from dvcli.recipes import Controls, Normalise
 
@@ -194,9 +201,16 @@ NUDGES: list[tuple[str, float]] = [
 ]
 
 
-def test_neutral_controls_are_an_exact_no_op() -> None:
-    assert torch.equal(condition(Controls()), to_condition(moving(), SIZE, "clip"))
-    assert torch.equal(condition(Controls(), OTHER), to_condition(moving(), SIZE, "clip"))
+@pytest.mark.parametrize("normalise", ["clip", "frame"])
+@pytest.mark.parametrize("other", [None, OTHER], ids=["alone", "beside another clip"])
+def test_neutral_controls_are_an_exact_no_op(normalise: Normalise, other: Tensor | None) -> None:
+    neutral = Controls(
+        gain=1.0, bias=0.0, gamma=1.0, near=1.0, far=-1.0, blend=0.0, smooth=0.0, active=1.0
+    )
+    assert neutral == Controls()
+    untouched = normalised(moving(), SIZE, normalise)
+    assert torch.equal(to_condition(moving(), SIZE, normalise, neutral, other), untouched)
+    assert torch.equal(to_condition(moving(), SIZE, normalise), untouched)
 
 
 @pytest.mark.parametrize(("name", "value"), NUDGES)

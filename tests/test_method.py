@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -108,11 +109,106 @@ def test_refinement_never_lowers_the_reconstruction_psnr(dvid: Dvid, base: Path,
     assert found[-1] > found[0] + 3
 
 
-def test_a_depth_control_at_its_neutral_value_changes_no_byte(dvid: Dvid, tuned: Path) -> None:
-    plain = dvid("sample", "-p", "a fox").lines
-    neutral = ["--depth-gain", "1", "--depth-bias", "0", "--depth-gamma", "1", "--depth-near", "1"]
-    neutral += ["--depth-far", "-1", "--depth-smooth", "0", "--depth-active", "1"]
-    assert dvid("sample", "-p", "a fox", *neutral).lines == plain
+NEUTRAL = (
+    *("--depth-gain=1", "--depth-bias=0", "--depth-gamma=1", "--depth-near=1", "--depth-far=-1"),
+    *("--depth-blend=0", "--depth-smooth=0", "--depth-active=1", "--strength=1"),
+    *("--guidance-from=0", "--guidance-until=1", "--reuse=1", "--eta=0", "--negative="),
+)
+
+
+class Network:
+    """The tuned network of the run `bikes` on its clip's latents, with nothing of the controls."""
+
+    def __init__(self, dvid: Dvid, tuned: Path) -> None:
+        from dvcli.core import ddim, unet
+        from dvcli.core.depth import normalised
+        from dvcli.models import load
+
+        made = artifact(dvid, "tune", "-p", "x")
+        self.base = Path(json.loads((tuned / "state" / "runs" / "bikes.json").read_text())["model"])
+        self.clip = load_file(made.path("latents"))["latents"]
+        self.net = load.unet(self.base / "unet", "fp32", "cpu")
+        unet.inflate(self.net, torch.Generator().manual_seed(33))
+        unet.load_deltas(self.net, load_file(made.path("deltas")))
+        disparity = load_file(artifact(dvid, "depth", "-p", "x").path("disparity"))["disparity"]
+        self.depth = normalised(disparity, tuple(self.clip.shape[2:]), "clip")
+        self.plan = ddim.schedule(load.scheduler_config(self.base / "scheduler"), 3)
+
+    def eps(self, words: str) -> Callable[[torch.Tensor, int], torch.Tensor]:
+        """The noise that it sees under those words."""
+        from dvcli.core import unet
+        from dvcli.models import load, text
+
+        tokenizer = load.tokenizer(self.base / "tokenizer")
+        encoder = load.text_encoder(self.base / "text_encoder", "fp32", "cpu")
+        return unet.bind(self.net, text.embed(tokenizer, encoder, words), self.depth, self.plan)
+
+
+def moved(x: torch.Tensor, eps: torch.Tensor, here: float, there: float) -> torch.Tensor:
+    """One step of DDIM, formula 12."""
+    clean = (x - math.sqrt(1 - here) * eps) / math.sqrt(here)
+    return math.sqrt(there) * clean + math.sqrt(1 - there) * eps
+
+
+@pytest.mark.parametrize("guidance", ["1", "7.5"])
+@pytest.mark.parametrize("start", ["inverted", "noise"])
+@pytest.mark.parametrize("given", [NEUTRAL, ()], ids=["all neutral", "none given"])
+@torch.no_grad()
+def test_controls_at_their_neutral_values_leave_the_plain_loop_bit_for_bit(
+    dvid: Dvid,
+    tuned: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    guidance: str,
+    start: str,
+    given: tuple[str, ...],
+) -> None:
+    from dvcli.models import latents
+
+    decoded: list[torch.Tensor] = []
+    decode = latents.decode
+
+    def watched(vae: object, x: torch.Tensor, chunk: int) -> torch.Tensor:
+        decoded.append(x)
+        return decode(vae, x, chunk)
+
+    monkeypatch.setattr(latents, "decode", watched)
+    wish = ["-p", "a fox", "--guidance", guidance]
+    wish += ["--from-noise", "--seed=5"] if start == "noise" else []
+    dvid("sample", *wish, *given)
+
+    network = Network(dvid, tuned)
+    x = load_file(artifact(dvid, "invert", "-p", "x").path("latents"))["latents"].double()
+    if start == "noise":
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(5))
+        x = noise.double()
+    along, without = network.eps("a fox"), network.eps("")
+    for t, here, there in network.plan:
+        eps = along(x, t)
+        if guidance != "1":
+            blank = without(x, t)
+            eps = blank + 7.5 * (eps - blank)
+        x = moved(x, eps, here, there)
+    (ours,) = decoded
+    assert torch.equal(ours, x)
+
+
+@torch.no_grad()
+def test_an_inversion_without_refinement_is_the_plain_loop_bit_for_bit(
+    dvid: Dvid, tuned: Path
+) -> None:
+    dvid("invert", "--steps", "3", "--refine", "0", "--refresh")
+    network = Network(dvid, tuned)
+    x, eps = network.clip.double(), network.eps("")
+    for t, there, here in reversed(list(network.plan)):
+        x = moved(x, eps(x, t), here, there)
+    ours = load_file(artifact(dvid, "invert", "-p", "x").path("latents"))["latents"]
+    assert torch.equal(ours, x.float())
+
+
+def test_controls_at_their_neutral_values_make_the_clip_of_no_controls(
+    dvid: Dvid, tuned: Path
+) -> None:
+    assert dvid("sample", "-p", "a fox", *NEUTRAL).lines == dvid("sample", "-p", "a fox").lines
 
 
 @pytest.mark.parametrize(
@@ -137,14 +233,6 @@ def test_each_depth_control_changes_the_clip_and_runs_only_the_sampling(
     plain = frame_file.load(artifact(dvid, "sample", "-p", "a fox").path("frames"))
     changed = frame_file.load(artifact(dvid, "sample", "-p", "a fox", control).path("frames"))
     assert not np.array_equal(plain, changed)
-
-
-def test_strength_and_guidance_interval_at_their_neutral_values_change_no_byte(
-    dvid: Dvid, tuned: Path
-) -> None:
-    plain = dvid("sample", "-p", "a fox").lines
-    neutral = ["--strength", "1", "--guidance-from", "0", "--guidance-until", "1"]
-    assert dvid("sample", "-p", "a fox", *neutral).lines == plain
 
 
 def test_strength_0_is_the_clip_as_the_autoencoder_gives_it(dvid: Dvid, tuned: Path) -> None:

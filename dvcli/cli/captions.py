@@ -18,10 +18,11 @@ CLIPS = ("", "480p_frames", "480p_videos")  # where a set of the benchmark keeps
 
 @dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """One file to be judged, what it should show, and the clip it was made from."""
+    """One file to be judged, what it should show, the folder of all of its method, its source."""
 
     file: Path
     prompt: str
+    folder: Path
     source: Path | None = None
 
 
@@ -57,7 +58,7 @@ def _listed(listing: Listing, folder: Path) -> Iterator[tuple[Row, Captioned]]:
         source = listing.path.parent / given if given else None
         if source is not None and not source.exists():
             raise InputError(f"{row.place} names the source `{source}`, which does not exist")
-        yield row, Captioned(file=file, prompt=row.cells["prompt"], source=source)
+        yield row, Captioned(file=file, prompt=row.cells["prompt"], folder=folder, source=source)
 
 
 def _benchmark(
@@ -83,7 +84,7 @@ def _benchmark(
                     f"`{folder}` has no `{video}/{edit}`, which `{listing.path}` has a caption for",
                     hint="a folder of images or a video each, or take the caption out",
                 )
-            yield row, Captioned(file=file, prompt=prompt, source=source)
+            yield row, Captioned(file=file, prompt=prompt, folder=folder, source=source)
     if not found:
         raise InputError(f"`{listing.path}` has no caption of an edit")
 

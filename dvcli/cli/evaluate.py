@@ -179,7 +179,10 @@ def _listed(
         if one.source is not None and one.source not in known:
             known[one.source] = clip_source(session, str(one.source), depth)
     return [
-        file_row(session, one.file, one.prompt, known[one.source] if one.source else shared)
+        replace(
+            file_row(session, one.file, one.prompt, known[one.source] if one.source else shared),
+            group=str(one.folder),
+        )
         for one in found
     ]
 

@@ -43,13 +43,17 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One clip to be judged: what it is called, its frames, the prompt it should fit."""
+    """One clip to be judged: what it is called, its frames, the prompt it should fit.
+
+    `group` is what it is compared as one of, where that is not the method that made it.
+    """
 
     name: str
     frames: Judged
     prompt: str | None
     role: Role = "file"
     source: Source | None = None
+    group: str | None = None
 
     @property
     def result(self) -> bool:

@@ -1,6 +1,7 @@
 """How figures are shown: a table on a terminal, else TSV or JSON lines."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,36 @@ ABSENT = {
 }
 
 
-def mean(rows: Sequence[Row], figures: Sequence[dict[str, float]]) -> tuple[int, dict[str, float]]:
-    """How many results there are, and the mean of each figure over those results that have it."""
-    results = [found for row, found in zip(rows, figures, strict=True) if row.result]
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """The mean of each figure over those of `count` results that have it; `of` is their method."""
+
+    of: str | None
+    count: int
+    figures: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """What its line is called."""
+        return f"mean of {self.count}" + ("" if self.of is None else f": {self.of}")
+
+
+def means(rows: Sequence[Row], figures: Sequence[Mapping[str, float]]) -> list[Mean]:
+    """One mean for all results, or one for each method or folder of them; none of single ones."""
+    groups: dict[str | None, list[Mapping[str, float]]] = {}
+    for row, found in zip(rows, figures, strict=True):
+        if row.result:
+            groups.setdefault(row.group or method_of(row.frames), []).append(found)
+    if all(len(results) == 1 for results in groups.values()):
+        return []
+    return [_mean(of if len(groups) > 1 else None, those) for of, those in groups.items()]
+
+
+def _mean(of: str | None, results: Sequence[Mapping[str, float]]) -> Mean:
     names = dict.fromkeys(name for found in results for name in found)
     values = {name: [found[name] for found in results if name in found] for name in names}
-    return len(results), {name: sum(those) / len(those) for name, those in values.items()}
+    figures = {name: sum(those) / len(those) for name, those in values.items()}
+    return Mean(of=of, count=len(results), figures=figures)
 
 
 def show(
@@ -52,11 +77,10 @@ def show(
     figures: Sequence[dict[str, float]],
     keys: Sequence[Mapping[str, str]],
 ) -> None:
-    """All rows, and where there are several results their mean."""
+    """All rows, and where there are several results their mean, by method."""
     columns = [figure for measure in measures for figure in FIGURES[measure]]
-    count, means = mean(rows, figures)
     if session.stdout.isatty() and not (session.json or session.null):
-        draw(session, rows, columns, figures, (count, means))
+        draw(session, rows, columns, figures)
         return
     if not session.json:
         session.result("\t".join(("clip", *columns, "prompt")))
@@ -73,10 +97,16 @@ def show(
             keys=made,
             **found,
         )
-    if count > 1:
-        name = f"mean of {count}"
-        line = _line(name, columns, means, None)
-        session.result(line, clip=name, role="mean", prompt=None, count=count, **means)
+    for mean in means(rows, figures):
+        session.result(
+            _line(mean.name, columns, mean.figures, None),
+            clip=mean.name,
+            role="mean",
+            of=mean.of,
+            prompt=None,
+            count=mean.count,
+            **mean.figures,
+        )
 
 
 def _line(name: str, columns: Sequence[str], found: Mapping[str, float], prompt: str | None) -> str:
@@ -100,7 +130,6 @@ def draw(
     rows: Sequence[Row],
     columns: Sequence[str],
     figures: Sequence[dict[str, float]],
-    means: tuple[int, Mapping[str, float]],
 ) -> None:
     """The table; what only a reconstruction has stands under it, what nothing has nowhere.
 
@@ -118,7 +147,7 @@ def draw(
     rest, prompts = columns, True
     while rest or prompts:
         count = _fitting(rest, found_in, console.width)
-        console.print(_table(found_in, rest[:count], means, prompts))
+        console.print(_table(found_in, rest[:count], prompts))
         rest, prompts = rest[count:], False
     for line in _under(found_in, columns):
         console.print(Text(line))
@@ -141,7 +170,6 @@ def _fitting(
 def _table(
     found_in: "Sequence[tuple[Row, dict[str, float]]]",
     columns: Sequence[str],
-    means: tuple[int, Mapping[str, float]],
     prompts: bool,
 ) -> "Table":
     """The rows with those columns; a clip's name gives way to the numbers, down to `ROOM`."""
@@ -151,7 +179,8 @@ def _table(
 
     names = [Path(row.name).name if row.result else row.name for row, _ in found_in]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    longest = max(map(len, [f"mean of {means[0]}", *names]))
+    below = means(*zip(*found_in, strict=True))
+    longest = max(map(len, [*(mean.name for mean in below), *names]))
     table.add_column("clip", overflow="fold", min_width=min(ROOM, longest))
     for column in columns:
         table.add_column(HEADINGS[column], justify="right", no_wrap=True)
@@ -160,10 +189,10 @@ def _table(
         if row.prompt and prompts:
             text.append(f"\n{flat(row.prompt)}", style="dim")
         table.add_row(text, *(cell(found, column) for column in columns))
-    count, values = means
-    if count > 1:
+    if below:
         table.add_section()
-        table.add_row(f"mean of {count}", *(cell(values, column) for column in columns))
+    for mean in below:
+        table.add_row(printable(mean.name), *(cell(mean.figures, column) for column in columns))
     return table
 
 

@@ -3,7 +3,8 @@
 Flow needs no weights: it is DIS (Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV
 2016) as OpenCV has it, on grey frames whose shorter side is brought to 128 pixels. One working size
 makes a clip of 64 pixels and one of 512 comparable, and shows small clips to a method whose patches
-are 8 pixels wide.
+are 8 pixels wide. The longer side has an end, so that no strip of frames outgrows the memory or
+what OpenCV can warp, 32,766 pixels.
 """
 
 from itertools import pairwise
@@ -15,6 +16,7 @@ from jaxtyping import Float, UInt8
 from dvcli.errors import InputError
 
 SIDE = 128
+LONGEST = 32 * SIDE  # a frame of a longer shape is squeezed to this, source and result alike
 STILL = 0.05  # pixels of the working size: a source that moves less has no motion to be kept
 SLACK = (0.01, 0.5)  # of forward and backward flow, as in Sundaram et al. (ECCV 2010)
 
@@ -57,7 +59,7 @@ def _energy(w: Float[np.ndarray, "p h w 1"], flow: Float[np.ndarray, "p h w 2"])
 def working_size(height: int, width: int) -> tuple[int, int]:
     """(width, height) of frames of that size when flow is estimated on them."""
     scale = SIDE / min(height, width)
-    return round(width * scale), round(height * scale)
+    return min(round(width * scale), LONGEST), min(round(height * scale), LONGEST)
 
 
 def flows(
