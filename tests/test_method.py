@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,40 @@ def test_each_depth_control_changes_the_clip_and_runs_only_the_sampling(
     plain = frame_file.load(artifact(dvid, "sample", "-p", "a fox").path("frames"))
     changed = frame_file.load(artifact(dvid, "sample", "-p", "a fox", control).path("frames"))
     assert not np.array_equal(plain, changed)
+
+
+SWEEPS = {
+    "--depth-gain": (0.5, 1.5),
+    "--depth-bias": (-0.5, 0.5),
+    "--depth-gamma": (0.5, 1.5),
+    "--depth-near": (0.2, 1.0),
+    "--depth-far": (-1.0, -0.2),
+    "--depth-smooth": (0.5, 2.5),
+    "--depth-active": (0.0, 0.3),
+    "--strength": (0.4, 1.0),
+    "--guidance": (2.0, 6.0),
+    "--guidance-until": (0.4, 1.0),
+}
+
+
+@pytest.mark.parametrize("option", SWEEPS)
+def test_a_sweep_of_a_control_has_no_jump(dvid: Dvid, tuned: Path, option: str) -> None:
+    """Where the clip changes most, halfway is on the way: a jump would be all in one half."""
+
+    def made(value: float) -> NDArray[np.float64]:
+        wish = ["-p", "a fox", f"{option}={value:g}"]
+        dvid("sample", *wish)
+        return frame_file.load(artifact(dvid, "sample", *wish).path("frames")).astype(float)
+
+    low, high = SWEEPS[option]
+    values = [low, (low + high) / 2, high]
+    clips = [made(value) for value in values]
+    whole = [float(np.abs(b - a).mean()) for a, b in pairwise(clips)]
+    most = int(np.argmax(whole))
+    halfway = made((values[most] + values[most + 1]) / 2)
+    halves = [float(np.abs(halfway - clips[most + end]).mean()) for end in (0, 1)]
+    assert whole[most] > 0
+    assert max(halves) < 0.85 * whole[most]
 
 
 def test_strength_0_is_the_clip_as_the_autoencoder_gives_it(dvid: Dvid, tuned: Path) -> None:
