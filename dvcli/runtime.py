@@ -72,6 +72,8 @@ class Look:
 class Shelf:
     """Loaded models, kept while one stage is built again and again, dropped when another begins.
 
+    Of a kind of model, which is a name's first word, only the last is kept: a command that goes
+    through many tunings needs the memory of one.
     `read` is how each input from outside looked, by its digest, when a stage was given its place.
     """
 
@@ -86,8 +88,14 @@ class Shelf:
             self._stage = stage
             self._held.clear()
         if name not in self._held:
+            for other in [held for held in self._held if held[0] == name[0]]:
+                self.drop(other)
             self._held[name] = make()
         return self._held[name]  # type: ignore[return-value]
+
+    def holds(self, name: tuple[object, ...]) -> bool:
+        """Whether that model is loaded now."""
+        return name in self._held
 
     def drop(self, name: tuple[object, ...]) -> None:
         """Forget one model, so that its memory is free for the next."""
@@ -112,7 +120,8 @@ class Runtime:
     `checkpoint_seconds` is the most work that a killed tuning loses.
     `checkpoint_grad` is how much of the network a tuning step computes twice to save memory.
     `memory` at `low` takes every way to need less of it, whatever is free.
-    `compile` lets torch compile the network, which takes minutes before the first step.
+    `compile` lets torch compile the network, which takes minutes before the first step and, on
+    CUDA, the place of recording it.
     `memory_limit`, in bytes, stands in for what the device has free, for the check before work.
     """
 

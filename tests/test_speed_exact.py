@@ -1,7 +1,9 @@
 """What makes the network faster leaves its results as they were, up to rounding."""
 
 import copy
+import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from networks import awake, noise, small
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvcli.core import attention
 from dvcli.core.attention import (
@@ -28,7 +32,23 @@ from dvcli.core.attention import (
 )
 from dvcli.core.compiling import compile_network
 from dvcli.core.ddim import in_turn, schedule
-from dvcli.core.unet import bind, bind_pair, frozen, inflate, predict, video_blocks
+from dvcli.core.recomputing import (
+    ATTENTION,
+    LEVELS,
+    MANY_KEYS,
+    Level,
+    checkpoint_gradients,
+)
+from dvcli.core.unet import (
+    bind,
+    bind_pair,
+    frozen,
+    inflate,
+    predict,
+    trainable,
+    use_attention,
+    video_blocks,
+)
 
 PLAN = schedule({}, 10)
 SDPA = F.scaled_dot_product_attention
@@ -257,7 +277,52 @@ def test_a_time_step_as_a_tensor_is_the_same_as_the_number() -> None:
 def test_a_copied_network_is_a_network_of_its_own() -> None:
     unet, x = network(), noise(4, 4, 8, 8)
     expected = bind(unet, TEXT, DEPTH, PLAN)(x, 7)
-    assert torch.equal(bind(copy.deepcopy(unet), TEXT, DEPTH, PLAN)(x, 7), expected)
+    other = copy.deepcopy(unet)
+    assert torch.equal(bind(other, TEXT, DEPTH, PLAN)(x, 7), expected)
+    with torch.no_grad():
+        for _, block in video_blocks(other):
+            block.attn1.to_q.weight.add_(1.0)
+            block.attn_temp.to_out.weight.zero_()
+    assert not torch.allclose(bind(other, TEXT, DEPTH, PLAN)(x, 7), expected, atol=1e-3)
+    assert torch.equal(bind(unet, TEXT, DEPTH, PLAN)(x, 7), expected)
+
+
+class Attended(TorchDispatchMode):
+    """Counts how often attention to that many keys, or to fewer, is computed forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.many = self.few = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in ATTENTION:
+            self.many += args[1].shape[-2] >= MANY_KEYS
+            self.few += args[1].shape[-2] < MANY_KEYS
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("level", ["blocks", "all"])
+def test_attention_to_many_keys_is_not_computed_again_and_the_gradient_is_the_same(
+    level: Level,
+) -> None:
+    x, depth = noise(4, 4, 24, 24), noise(4, 1, 24, 24, seed=2)
+    found = []
+    for how in ("none", level):
+        unet = network()
+        # Not torch's own by name, in place of which a CPU has products by oneDNN.
+        use_attention(unet, lambda q, k, v: SDPA(q, k, v))
+        parameters = trainable(unet).values()
+        checkpoint_gradients(unet, how)
+        with Attended() as counted:
+            predict(unet, x, 7, TEXT, depth).square().mean().backward()
+        found.append(([p.grad for p in parameters], counted.many, counted.few))
+    (plain, many, few), (mine, again_many, again_few) = found
+    assert again_many == many > 0
+    assert again_few == 2 * few > 0
+    for one, other in zip(plain, mine, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
 
 
 def test_compiling_touches_every_block_and_computes_nothing_yet() -> None:
@@ -270,3 +335,61 @@ def test_compiling_touches_every_block_and_computes_nothing_yet() -> None:
     assert resnets
     assert all(module._compiled_call_impl is not None for module in resnets)
     assert unet.state_dict().keys() == before.keys()
+
+
+@pytest.fixture
+def lightly_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.compile that looks through the network and its gradient but makes no kernels."""
+    real = torch.compile
+    light = functools.partial(real, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", light)
+    monkeypatch.setattr(
+        nn.Module,
+        "compile",
+        lambda self: setattr(self, "_compiled_call_impl", light(self._call_impl)),
+    )
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+ONE_LEVEL: dict[str, Any] = {
+    "block_out_channels": (8,),
+    "attention_head_dim": 1,
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("lightly_compiled")
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_compiled_network_gives_the_same_at_every_level_of_recomputation(level: Level) -> None:
+    x, depth = noise(4, 4, 24, 24), noise(4, 1, 24, 24, seed=2)  # with many keys
+    found = []
+    for compiled in (False, True):
+        unet = small(**ONE_LEVEL).requires_grad_(False)
+        awake(inflate(unet, torch.Generator().manual_seed(0)))
+        parameters = trainable(unet)
+        if compiled:
+            compile_network(unet)
+        checkpoint_gradients(unet, level)
+        counters.clear()
+        out = predict(unet, x, 7, TEXT, depth)
+        out.square().mean().backward()
+        found.append([out.detach(), *(p.grad for p in parameters.values())])
+    assert counters["stats"]["unique_graphs"] >= 2
+    # Nothing of ours may break a block into pieces.
+    assert not counters["graph_break"]
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("lightly_compiled")
+def test_a_compiled_product_is_one_graph_and_the_same() -> None:
+    x, weight = noise(1024, 64), noise(96, 64)
+    counters.clear()
+    mine = torch.compile(product)(x, weight)
+    close(mine, product(x, weight))
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import benchmarks.speed
 from benchmarks.speed import figures
-from benchmarks.speed.settings import Settings, surroundings
+from benchmarks.speed.settings import Settings, surroundings, take
 
 # In this order: memory and start-up are processes of their own and come before this one grows.
 PARTS = ("startup", "prompts", "store", "memory", "network", "fast", "phases")
@@ -29,8 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--shape",
         choices=("shaped", "sd2", "tiny"),
-        default="shaped",
-        help="of the random networks; `phases` is always of Stable Diffusion 2's, or tiny",
+        help="of the random networks; sd2, Stable Diffusion 2's, on a GPU and shaped elsewhere",
     )
     asked = parser.parse_args()
     if asked.repeat < 1 or (asked.threads is not None and asked.threads < 1):
@@ -44,10 +43,10 @@ def main() -> None:
         parser.error("`phases` is for a GPU; `--shape tiny` runs its code anywhere")
     chosen = named or tuple(part for part in PARTS if whole or part != "phases")
     threads = asked.threads or torch.get_num_threads()
-    torch.set_num_threads(threads)
+    take(device, threads)
     with tempfile.TemporaryDirectory(prefix="dvid-speed-") as folder:
         settings = Settings(
-            shape=asked.shape,
+            shape=asked.shape or ("sd2" if device.startswith("cuda") else "shaped"),
             device=device,
             dtype=asked.dtype or ("bf16" if device.startswith("cuda") else "fp32"),
             threads=threads,

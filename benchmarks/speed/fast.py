@@ -3,18 +3,17 @@
 On a CPU the random network works on latents of half the side, so that it takes minutes.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
 
-from benchmarks.speed import figures, prompts, shapes
+from benchmarks.speed import figures, product, prompts, shapes
 from benchmarks.speed.figures import Figure
 from benchmarks.speed.settings import Settings
 from dvcli import fast
-from dvcli.core import ddim, reuse, unet
-from dvcli.recipes import Sample
+from dvcli.core import unet
+from dvcli.recipes import Invert, Sample
 
 PART = "fast"
 
@@ -24,17 +23,13 @@ def measure(settings: Settings) -> list[Figure]:
     shape = shapes.SHAPES[settings.shape]
     if settings.device == "cpu" and settings.shape != "tiny":
         shape = replace(shape, side=shape.side // 2)
-    net = shapes.ours(shape, settings.torch_dtype, settings.device)
-    return [
-        *calls(settings, shape, net),
-        *sampling(settings, shape, net),
-        *commands(settings),
-    ]
+    return [*calls(settings, shape), *sampling(settings, shape), *commands(settings)]
 
 
 @torch.no_grad()
-def calls(settings: Settings, shape: shapes.Shape, net: object) -> list[Figure]:
+def calls(settings: Settings, shape: shapes.Shape) -> list[Figure]:
     """Seconds a clip in calls of one, two and four clips: guidance, then two prompts with it."""
+    net = shapes.ours(shape, settings.torch_dtype, settings.device)
     given = shapes.inputs(shape, settings.device)
 
     def call(clips: int) -> None:
@@ -50,19 +45,35 @@ def calls(settings: Settings, shape: shapes.Shape, net: object) -> list[Figure]:
     ]
 
 
-def sampling(settings: Settings, shape: shapes.Shape, net: object) -> list[Figure]:
-    """A whole sampling with guidance by each thing that `--fast` does."""
+def sampling(settings: Settings, shape: shapes.Shape) -> list[Figure]:
+    """The stage's sampling of an untuned network, from noise, by each thing that `--fast` does."""
     many, few = shape.sample, min(fast.STEPS, max(shape.sample // 2, 1))
-    plain = (many, Sample.guidance_until, Sample.reuse)
+    work = product.workspace(settings)
+    tuned = product.tune(work, product.checkpoint(settings, shape), shape, 0)
+
+    def recipe(steps: int, until: float, every: int) -> Sample:
+        return Sample(
+            inverted=Invert(tuned=tuned, steps=steps, dtype=tuned.dtype),
+            prompt=prompts.PROMPTS[0],
+            guidance_until=until,
+            reuse=every,
+            start="noise",
+            dtype=tuned.dtype,
+        )
+
     ways = {
-        "plain": plain,
-        f"{few} steps for {many}": (few, *plain[1:]),
-        f"guidance until {fast.GUIDANCE_UNTIL:g}": (many, fast.GUIDANCE_UNTIL, Sample.reuse),
-        f"features of {fast.REUSE} steps": (many, Sample.guidance_until, fast.REUSE),
-        "all of it": (few, fast.GUIDANCE_UNTIL, fast.REUSE),
+        "plain": recipe(many, Sample.guidance_until, Sample.reuse),
+        f"{few} steps for {many}": recipe(few, Sample.guidance_until, Sample.reuse),
+        f"guidance until {fast.GUIDANCE_UNTIL:g}": recipe(many, fast.GUIDANCE_UNTIL, Sample.reuse),
+        f"features of {fast.REUSE} steps": recipe(many, Sample.guidance_until, fast.REUSE),
+        "all of it": recipe(few, fast.GUIDANCE_UNTIL, fast.REUSE),
     }
-    arms = {name: _sampling(settings, shape, net, *way) for name, way in ways.items()}
-    taken = figures.turns(arms, max(1, min(settings.repeat, 3)), settings.clock)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for counted in range(max(1, min(settings.repeat, 3)) + 1):
+        for name, way in ways.items():
+            seconds = work.make(way, "sample").seconds
+            if counted:
+                taken[name].append(seconds)
     whole = taken.pop("plain")
     return [
         figures.of(PART, f"sample {many} with guidance", whole, "s"),
@@ -70,38 +81,14 @@ def sampling(settings: Settings, shape: shapes.Shape, net: object) -> list[Figur
     ]
 
 
-def _sampling(
-    settings: Settings,
-    shape: shapes.Shape,
-    net: object,
-    steps: int,
-    until: float,
-    every: int,
-) -> Callable[[], None]:
-    given = shapes.inputs(shape, settings.device, steps)
-
-    def work() -> None:
-        cond, uncond = (
-            reuse.reuse_features(net, unet.bind(net, text, given.depth, given.schedule), every)
-            for text in (given.text, -given.text)
-        )
-        both = ddim.in_turn(cond, uncond)
-        guided = ddim.guide_within(
-            cond, both, Sample.guidance, given.schedule, start=Sample.guidance_from, until=until
-        )
-        for clip in ddim.sample(guided, given.latents, given.schedule):
-            settings.wait(clip)
-
-    return work
-
-
 def commands(settings: Settings) -> list[Figure]:
     """`dvid sample` on the built-in model with and without `--fast`, inverted and tuned before."""
     prompts.tuned(settings)
     quick: list[float] = []
     whole: list[float] = []
-    settings.python("-m", "dvcli", "invert", "clip", "--steps", "50", "-q")
-    settings.python("-m", "dvcli", "sample", "clip", "-p", "a cat", "--fast", "-q")
+    steps = str(fast.STEPS + 2 if settings.shape == "tiny" else Invert.steps)
+    settings.dvid("invert", "clip", "--steps", steps, "-q")
+    settings.dvid("sample", "clip", "-p", "a cat", "--fast", "-q")
     for turn in range(max(1, min(settings.repeat, 3))):
         for taken, more in ((whole, []), (quick, ["--fast"])):
             taken.append(_seconds(settings, str(4 + turn / 10), *more))
@@ -115,7 +102,7 @@ def commands(settings: Settings) -> list[Figure]:
 def _seconds(settings: Settings, guidance: str, *more: str) -> float:
     """What the second of two prompts took, as the store has it."""
     words = [word for prompt in prompts.PROMPTS[:2] for word in ("-p", prompt)]
-    settings.python("-m", "dvcli", "sample", "clip", "--guidance", guidance, "-q", *more, *words)
+    settings.dvid("sample", "clip", "--guidance", guidance, "-q", *more, *words)
     from dvcli.store import Store
 
     store = Store.open(settings.folder / "home" / "cache")

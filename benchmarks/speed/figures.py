@@ -74,14 +74,16 @@ def turns(
     arms: Mapping[str, Callable[[], object]],
     repeat: int,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    uncounted: int = 1,
 ) -> dict[str, list[float]]:
-    """Seconds of each arm in each of `repeat` rounds, after one round that is not counted."""
+    """Seconds of each arm in each of `repeat` rounds, after so many that are not counted."""
     taken: dict[str, list[float]] = {name: [] for name in arms}
-    for counted in range(repeat + 1):
+    for done in range(uncounted + repeat):
         for name, work in arms.items():
             begun = clock()
             work()
-            if counted:
+            if done >= uncounted:
                 taken[name].append(clock() - begun)
     return taken
 

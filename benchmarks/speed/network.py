@@ -1,27 +1,52 @@
 """Our network against the plain image U-Net on the same number of frames: the lower bound."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from benchmarks.speed import figures, shapes
 from benchmarks.speed.figures import Figure
 from benchmarks.speed.settings import Settings
+from dvcli.core import graphs, unet
+from dvcli.runtime import Runtime
 
 PART = "network"
 BARS = {"forward": 1.10, "train step": 1.15}
 
 
 def measure(settings: Settings) -> list[Figure]:
-    """Forward and train step of ours and of the plain network, and their ratios."""
+    """Forward and train step of ours and of the plain network, and their ratios.
+
+    Both as they are called; where a device records, ours replayed comes beside them. On a GPU
+    that is asked about Stable Diffusion 2's shape the small one is measured, too.
+    """
+    small = settings.shape == "sd2" and settings.device.startswith("cuda")
+    also = compared(replace(settings, shape="shaped"), ", shaped") if small else []
+    return compared(settings, "") + also
+
+
+def compared(settings: Settings, of: str) -> list[Figure]:
+    """The figures of one shape, whose names end in `of`."""
     barred = settings.shape == "shaped" and settings.device == "cpu"  # what the bars are about
     found: list[Figure] = []
     for what, arms in (("forward", forwards), ("train step", steps)):
-        taken = figures.turns(arms(settings), settings.repeat, settings.clock)
-        found += [figures.of(PART, f"{what}, {name}", taken[name], "s") for name in taken]
-        ours, plain = taken.values()
-        bar = BARS[what] if barred else None
-        found.append(figures.ratio(PART, f"{what}, ours / plain 2-D", ours, plain, bar=bar))
+        taken = figures.turns(
+            arms(settings), settings.repeat, settings.clock, uncounted=settings.uncounted
+        )
+        plain = taken["plain 2-D"]
+        found += [figures.of(PART, f"{what}, {name}{of}", taken[name], "s") for name in taken]
+        found += [
+            figures.ratio(
+                PART,
+                f"{what}, {name} / plain 2-D{of}",
+                seconds,
+                plain,
+                bar=BARS[what] if barred and name == "ours" else None,
+            )
+            for name, seconds in taken.items()
+            if seconds is not plain
+        ]
     return found
 
 
@@ -40,18 +65,28 @@ def forwards(settings: Settings) -> dict[str, Callable[[], None]]:
     def theirs() -> None:
         settings.wait(shapes.plain_call(plain, given.latents, 500, given))
 
-    return {"ours": mine, "plain 2-D": theirs}
+    arms = {"ours": mine, "plain 2-D": theirs}
+    by = shapes.recorder(Runtime(device=settings.device))
+    if by is None:
+        return arms
+    replayed = unet.bind(ours, given.text, given.depth, given.schedule, by=by)
+    return {**arms, "ours, replayed": lambda: settings.wait(replayed(given.latents, 500))}
 
 
 def steps(settings: Settings) -> dict[str, Callable[[], None]]:
     """One step of tuning ours, which trains queries and temporal layers, and the plain queries."""
     shape = shapes.SHAPES[settings.shape]
-    given, count = shapes.inputs(shape, settings.device), settings.repeat + 1
-    ours = shapes.ours(shape, settings.torch_dtype, settings.device)
+    given = shapes.inputs(shape, settings.device)
+    count = settings.repeat + settings.uncounted
     plain = shapes.plain(shape, settings.torch_dtype, settings.device)
-    mine = shapes.our_steps(ours, given, count)
+    runtime = Runtime(device=settings.device, checkpoint_grad="off")
+    by = shapes.recorder(runtime)
+
+    def ours(recorder: graphs.Recorder | None) -> Callable[[], None]:
+        net = shapes.ours(shape, settings.torch_dtype, settings.device)
+        taken = shapes.our_steps(net, given, count, runtime, by=recorder)
+        return lambda: settings.wait(next(taken))
+
     theirs = shapes.plain_steps(plain, given, count)
-    return {
-        "ours": lambda: settings.wait(next(mine)),
-        "plain 2-D": lambda: settings.wait(next(theirs)),
-    }
+    arms = {"ours": ours(None), "plain 2-D": lambda: settings.wait(next(theirs))}
+    return arms if by is None else {**arms, "ours, replayed": ours(by)}

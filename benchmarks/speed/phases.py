@@ -1,27 +1,26 @@
 """Whole phases on the true shape of Stable Diffusion 2 depth, for a GPU: times, memory, FLOP/s.
 
-Random weights take as long as trained ones. Tuning is measured on a few steps and scaled; all else
-is run whole. With `--shape tiny` the same code runs anywhere, and its figures mean nothing.
+Random weights take as long as trained ones. Tuning, inversion and sampling are the stages that the
+commands run, with every step. With `--shape tiny` the same code runs anywhere, and its figures
+mean nothing.
 """
 
-import gc
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import figures, memory, shapes
+from benchmarks.speed import figures, product, prompts, shapes
 from benchmarks.speed.figures import Figure
 from benchmarks.speed.settings import Settings
-from dvcli.core import ddim, unet
-from dvcli.models import latents
-from dvcli.recipes import Sample
+from dvcli.models import latents, load
+from dvcli.recipes import Invert, Sample, Tune
+from dvcli.runtime import Runtime
 
 PART = "phases"
-CHUNK = 4  # frames decoded at once
-WARM = 5  # steps until kernels are chosen, memory is at hand and the step is recorded
 BARS = {
     "tune": 30.0,
     "invert and sample": 3.5,
@@ -30,16 +29,34 @@ BARS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What every figure here is about; `top` is the measured peak of the device, in TFLOP/s."""
+
+    settings: Settings
+    shape: shapes.Shape
+    checkpoint: Path
+    top: float
+    bar: Callable[[str], float | None]
+
+
 def measure(settings: Settings) -> list[Figure]:
-    """Every figure of the three phases on this device."""
+    """Every figure of the phases on this device."""
     shape = shapes.SHAPES["tiny" if settings.shape == "tiny" else "sd2"]
-    bar = BARS.get if shape is shapes.SHAPES["sd2"] else _none
     top = matmul_peak(settings, 8192 if settings.device.startswith("cuda") else 256)
+    about = Measured(
+        settings=settings,
+        shape=shape,
+        checkpoint=product.checkpoint(settings, shape),
+        top=max(top),
+        bar=BARS.get if shape is shapes.SHAPES["sd2"] else _none,
+    )
     found = [figures.of(PART, f"matmul peak, {settings.dtype}", top, "TFLOP/s")]
     for name, low in (("unconstrained", False), ("low memory", True)):
-        found += tuning(settings, shape, name, low, max(top), bar)
-    found += sampling(settings, shape, max(top), bar)
-    return found
+        runtime = Runtime(device=settings.device, memory="low" if low else "auto")
+        found += steps(about, name, runtime)
+        found += tuning(about, name, low=low)
+    return found + sampling(about)
 
 
 def _none(name: str) -> None:
@@ -49,135 +66,148 @@ def _none(name: str) -> None:
 def matmul_peak(settings: Settings, side: int) -> list[float]:
     """TFLOP/s of one large product of square matrices in the dtype of the weights."""
     a = torch.randn(side, side, device=settings.device).to(settings.torch_dtype)
-    taken = figures.turns({"matmul": lambda: settings.wait(a @ a)}, max(settings.repeat, 5))
+    arms = {"matmul": lambda: settings.wait(a @ a)}
+    taken = figures.turns(arms, max(settings.repeat, 5), settings.clock)
     return [2 * side**3 / seconds / 1e12 for seconds in taken["matmul"]]
 
 
-def tuning(
-    settings: Settings,
-    shape: shapes.Shape,
-    name: str,
-    low: bool,
-    top: float,
-    bar: Callable[[str], float | None],
-) -> list[Figure]:
-    """A tuning step's time, memory and FLOP/s, the whole of tuning, and what the host has to do."""
-    _fresh(settings)
+def steps(about: Measured, name: str, runtime: Runtime) -> list[Figure]:
+    """A tuning step's time and FLOP/s, and how soon the host has its hands free again."""
+    settings, shape = about.settings, about.shape
+    product.fresh(settings)
     net = shapes.ours(shape, settings.torch_dtype, settings.device)
     given = shapes.inputs(shape, settings.device)
-    count = settings.repeat + WARM
-    steps = shapes.our_steps(net, given, count, low=low)
-    seconds = [_timed(settings, lambda: next(steps)) for _ in range(count)][WARM:]
-    held = memory.peak(settings.device)
-    flops = _flops(lambda: next(shapes.our_steps(net, given, 1, low=low, replayed=False)))
-    # Where the device has next to nothing to do, a step takes as long as the host does.
-    few = shapes.inputs(_narrow(shape), settings.device)
-    host = shapes.our_steps(net, few, count, low=low)
-    hosted = [_timed(settings, lambda: next(host)) for _ in range(count)][WARM:]
-    rates = [flops / s / 1e12 for s in seconds]
+    count = settings.repeat + settings.uncounted
+    work = shapes.our_steps(net, given, count, runtime, by=shapes.recorder(runtime))
+    timed = [settings.timed(lambda: next(work)) for _ in range(count)][settings.uncounted :]
+    flops = _flops(lambda: next(shapes.our_steps(net, given, 1, runtime, by=None)))
+    rates = [flops / whole / 1e12 for _, whole in timed]
+    shares = [100 * rate / about.top for rate in rates]
     return [
-        figures.of(PART, f"tuning step, {name}", seconds, "s"),
+        figures.of(PART, f"tuning step, {name}", [whole for _, whole in timed], "s"),
         figures.of(
             PART,
-            f"tune {shape.tune}, {name}",
-            [s * shape.tune for s in seconds],
+            f"host time per step, {name}",
+            [host for host, _ in timed],
             "s",
-            bar=None if low else bar("tune"),
-            note=f"scaled from {len(seconds)} steps",
-        ),
-        Figure(
-            part=PART,
-            name=f"peak, {name}",
-            value=held / 1e9,
-            unit="GB",
-            bar=bar(f"peak, {name}"),
-            note="" if settings.device.startswith("cuda") else "of the whole process",
+            note="until the call returns",
         ),
         Figure(part=PART, name=f"work of a step, {name}", value=flops / 1e12, unit="TFLOP"),
         figures.of(PART, f"achieved, {name}", rates, "TFLOP/s"),
-        figures.of(PART, f"share of the matmul peak, {name}", [100 * r / top for r in rates], "%"),
-        figures.of(
-            PART, f"host time per step, {name}", hosted, "s", note="the same step, few latents"
-        ),
+        figures.of(PART, f"share of the matmul peak, {name}", shares, "%"),
     ]
 
 
-@torch.no_grad()
-def sampling(
-    settings: Settings,
-    shape: shapes.Shape,
-    top: float,
-    bar: Callable[[str], float | None],
-) -> list[Figure]:
-    """Inversion, sampling with guidance, and decoding, each whole."""
-    _fresh(settings)
-    net = shapes.ours(shape, settings.torch_dtype, settings.device)
-    vae = shapes.decoder(shape, settings.torch_dtype, settings.device)
-    back = shapes.inputs(shape, settings.device, shape.invert)
-    onward = shapes.inputs(shape, settings.device, shape.sample)
-    under = unet.bind(net, back.text, back.depth, back.schedule)
-    cond = unet.bind(net, onward.text, onward.depth, onward.schedule)
-    uncond = unet.bind(net, -onward.text, onward.depth, onward.schedule)
-    guided = ddim.guide(cond, ddim.in_turn(cond, uncond), Sample.guidance)
-    arms: dict[str, Callable[[], object]] = {
-        "invert": lambda: _run(ddim.invert(under, back.latents, back.schedule)),
-        "sample": lambda: _run(ddim.sample(guided, onward.latents, onward.schedule)),
-        "decode": lambda: latents.decode(vae, onward.latents, CHUNK),
-    }
-    taken = figures.turns(
-        {name: lambda work=work: settings.wait(work()) for name, work in arms.items()},  # type: ignore[misc]
-        max(1, min(settings.repeat, 3)),
-    )
-    flops = _flops(lambda: under(back.latents, 500))
-    both = [i + s for i, s in zip(taken["invert"], taken["sample"], strict=True)]
-    calls = shape.invert + 2 * shape.sample
-    rates = [calls * flops / s / 1e12 for s in both]
+def tuning(about: Measured, name: str, *, low: bool) -> list[Figure]:
+    """All steps of tuning, once, their memory, and whether they were replayed."""
+    product.fresh(about.settings)
+    work = product.workspace(about.settings, low=low)
+    recipe = product.tune(work, about.checkpoint, about.shape, about.shape.tune)
+    with product.taped() as tapes:
+        phase = work.make(recipe, "tune")
     return [
-        figures.of(PART, f"invert {shape.invert}", taken["invert"], "s"),
-        figures.of(PART, f"sample {shape.sample} with guidance", taken["sample"], "s"),
-        figures.of(PART, "invert and sample", both, "s", bar=bar("invert and sample")),
-        figures.of(PART, f"decode {shape.frames} frames", taken["decode"], "s"),
-        Figure(part=PART, name="work of a forward", value=flops / 1e12, unit="TFLOP"),
-        figures.of(PART, "achieved, invert and sample", rates, "TFLOP/s"),
-        figures.of(
-            PART, "share of the matmul peak, invert and sample", [100 * r / top for r in rates], "%"
-        ),
         Figure(
             part=PART,
-            name="peak, invert and sample",
-            value=memory.peak(settings.device) / 1e9,
-            unit="GB",
+            name=f"tune {recipe.steps}, {name}",
+            value=phase.seconds,
+            unit="s",
+            bar=None if low else about.bar("tune"),
+            note="every step, one run",
         ),
+        recorded(f"tune, {name}", tapes),
+        *peaks(about, name, phase),
     ]
 
 
-def _fresh(settings: Settings) -> None:
-    """Nothing of what was measured before is held, or counted."""
-    gc.collect()
-    if settings.device.startswith("cuda"):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+def sampling(about: Measured) -> list[Figure]:
+    """Inversion, sampling with guidance and decoding, each whole, and what recording them takes."""
+    settings, shape = about.settings, about.shape
+    work = product.workspace(settings)
+    tuned = product.tune(work, about.checkpoint, shape, shape.tune)
+    inverted = Invert(tuned=tuned, steps=shape.invert, dtype=tuned.dtype)
+    rounds = max(1, min(settings.repeat, 3)) + 1  # of which the first is not counted
+    back = [_taped(work, inverted) for _ in range(rounds)][1:]
+    asked = [
+        Sample(inverted=inverted, prompt=prompt, dtype=tuned.dtype)
+        for prompt in prompts.PROMPTS[:rounds]
+    ]
+    onward = [_taped(work, recipe) for recipe in asked][1:]
+    work.runtime.shelf.clear()
+    there, on = [phase.seconds for phase, _ in back], [phase.seconds for phase, _ in onward]
+    both = [i + s for i, s in zip(there, on, strict=True)]
+    flops = forward(about)
+    rates = [(shape.invert + 2 * shape.sample) * flops / s / 1e12 for s in both]
+    shares = [100 * rate / about.top for rate in rates]
+    return [
+        figures.of(PART, f"invert {shape.invert}", there, "s"),
+        recorded("invert", back[-1][1]),
+        figures.of(PART, f"sample {shape.sample} with guidance", on, "s"),
+        recorded("sample, a prompt", onward[-1][1]),
+        figures.of(PART, "of which recording, a prompt", [t.seconds for _, t in onward], "s"),
+        figures.of(PART, "invert and sample", both, "s", bar=about.bar("invert and sample")),
+        *decoding(about, tuned, work.runtime),
+        Figure(part=PART, name="work of a forward", value=flops / 1e12, unit="TFLOP"),
+        figures.of(PART, "achieved, invert and sample", rates, "TFLOP/s"),
+        figures.of(PART, "share of the matmul peak, invert and sample", shares, "%"),
+        *peaks(about, "sample", onward[-1][0]),
+    ]
 
 
-def _timed(settings: Settings, work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    settings.wait(work())
-    return time.perf_counter() - begun
+def _taped(work: product.Timed, recipe: Invert | Sample) -> tuple[product.Phase, product.Taped]:
+    """The phase that the stage is named after, and what of it was recorded."""
+    with product.taped() as tapes:
+        return work.make(recipe, recipe.stage), tapes
+
+
+def decoding(about: Measured, tuned: Tune, runtime: Runtime) -> list[Figure]:
+    """Latents to frames, as many at a time as the stage decodes."""
+    settings = about.settings
+    vae = load.vae(about.checkpoint / "vae", tuned.dtype, settings.device)
+    x = shapes.inputs(about.shape, settings.device).latents
+    arms = {"decode": lambda: settings.wait(latents.decode(vae, x, runtime.frame_chunk))}
+    taken = figures.turns(arms, max(1, min(settings.repeat, 3)), settings.clock)["decode"]
+    return [figures.of(PART, f"decode {about.shape.frames} frames", taken, "s")]
+
+
+def forward(about: Measured) -> float:
+    """FLOP of one call of the network for the clip."""
+    settings = about.settings
+    product.fresh(settings)
+    net = shapes.ours(about.shape, settings.torch_dtype, settings.device)
+    given = shapes.inputs(about.shape, settings.device)
+    with torch.no_grad():
+        return _flops(lambda: shapes.our_call(net, given.latents, 500, given))
+
+
+def recorded(what: str, tapes: product.Taped) -> Figure:
+    """How many CUDA graphs that made, and whether any."""
+    return Figure(
+        part=PART, name=f"recorded, {what}", value=tapes.made, unit="graphs", note=tapes.word
+    )
+
+
+def peaks(about: Measured, name: str, phase: product.Phase) -> list[Figure]:
+    """The most memory of the steps of a phase: in tensors, and as the allocator took it."""
+    on_cuda = about.settings.device.startswith("cuda")
+    used = Figure(
+        part=PART,
+        name=f"peak, {name}",
+        value=phase.peak.used / 1e9,
+        unit="GB",
+        bar=about.bar(f"peak, {name}"),
+        note="" if on_cuda else "of the whole process",
+    )
+    if phase.peak.reserved is None:
+        return [used]
+    return [
+        used,
+        Figure(
+            part=PART, name=f"peak reserved, {name}", value=phase.peak.reserved / 1e9, unit="GB"
+        ),
+    ]
 
 
 def _flops(work: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
-
-
-def _narrow(shape: shapes.Shape) -> shapes.Shape:
-    from dataclasses import replace
-
-    return replace(shape, side=2 ** (len(shape.channels) - 1))
-
-
-def _run(clips: Any) -> Any:
-    for clip in clips:
-        last = clip
-    return last

@@ -23,8 +23,8 @@ def tuned(settings: Settings) -> None:
     small = settings.shape == "tiny"
     tiny = ["--model", "tiny", "--frames", "3" if small else "8", "--run", "clip", "-q"]
     steps = "1" if small else "4"
-    settings.python("-m", "dvcli", "tune", str(CLIP), SCENE, "--steps", steps, *tiny)
-    settings.python("-m", "dvcli", "invert", "clip", "--steps", "2" if small else "20", "-q")
+    settings.dvid("tune", str(CLIP), SCENE, "--steps", steps, *tiny)
+    settings.dvid("invert", "clip", "--steps", "2" if small else "20", "-q")
 
 
 def measure(settings: Settings) -> list[Figure]:
@@ -39,7 +39,7 @@ def measure(settings: Settings) -> list[Figure]:
     for turn in range(max(1, min(settings.repeat, 3))):
         guidance = str(4 + turn / 10)  # another clip each turn, else it were in the store
         begun = time.perf_counter()
-        settings.python("-m", "dvcli", "sample", "clip", "--guidance", guidance, "-q", *words)
+        settings.dvid("sample", "clip", "--guidance", guidance, "-q", *words)
         whole.append(time.perf_counter() - begun)
         store = Store.open(settings.folder / "home" / "cache")
         made = sorted((e for e in store.entries() if e.stage == "sample"), key=lambda e: e.created)[

@@ -41,6 +41,22 @@ class Settings:
         alone = self.device == "cpu" and self.threads == 1
         return time.process_time if alone else time.perf_counter
 
+    @property
+    def uncounted(self) -> int:
+        """Steps or calls before those that count: on a GPU until one has been replayed."""
+        from dvcli.core.graphs import WARM
+
+        return WARM + 2 if self.device.startswith("cuda") else 1
+
+    def timed(self, work: Callable[[], object]) -> tuple[float, float]:
+        """Seconds until the call returned, and until the device had done it too."""
+        self.wait(None)
+        begun = self.clock()
+        result = work()
+        returned = self.clock() - begun
+        self.wait(result)
+        return returned, self.clock() - begun
+
     def wait(self, _: object) -> None:
         """Let the device finish, so that what was just called has been done."""
         if self.device.startswith("cuda"):
@@ -51,6 +67,15 @@ class Settings:
             import torch
 
             torch.mps.synchronize()
+
+    @property
+    def on_device(self) -> tuple[str, ...]:
+        """The options of a command that is to work where and in what the networks do."""
+        return ("--device", self.device, "--dtype", self.dtype)
+
+    def dvid(self, *words: str) -> str:
+        """What a command printed that worked on the device."""
+        return self.python("-m", "dvcli", *words, *self.on_device)
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -83,6 +108,15 @@ class Settings:
         if done.returncode:
             raise SystemExit(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
         return done.stdout
+
+
+def take(device: str, threads: int) -> None:
+    """Let torch work on so many threads, and mean this device where it is asked of none."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(torch.device(device).index or 0)
 
 
 def surroundings(settings: Settings) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The networks that are measured: their shapes, ours and the plain image U-Net, all random."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from dvcli.core import ddim, graphs, recomputing, tuning, unet
+from dvcli.recipes import Tune
+from dvcli.runtime import Runtime
+from dvcli.stages import attention, network, preflight
 
 SEED = 0
 
@@ -71,7 +75,7 @@ def plain(shape: Shape, dtype: torch.dtype, device: str) -> Any:
     """The stock image U-Net of Stable Diffusion with a depth channel, frozen."""
     torch.manual_seed(SEED)
     deep = len(shape.channels) - 1
-    with torch.device(device):
+    with torch.device(device), default(dtype):
         net = UNet2DConditionModel(
             sample_size=shape.side,
             in_channels=5,
@@ -84,8 +88,18 @@ def plain(shape: Shape, dtype: torch.dtype, device: str) -> Any:
             cross_attention_dim=shape.cross,
             use_linear_projection=True,
         )
-    # diffusers' own `to` warns of a list of modules that is empty here.
-    return torch.nn.Module.to(net, dtype).requires_grad_(False).eval()
+    return net.requires_grad_(False).eval()
+
+
+@contextmanager
+def default(dtype: torch.dtype) -> Iterator[None]:
+    """New weights are of that dtype, so that no larger ones are ever held."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def ours(shape: Shape, dtype: torch.dtype, device: str) -> Any:
@@ -96,7 +110,7 @@ def ours(shape: Shape, dtype: torch.dtype, device: str) -> Any:
 def decoder(shape: Shape, dtype: torch.dtype, device: str) -> Any:
     """A VAE as that of Stable Diffusion."""
     torch.manual_seed(SEED)
-    with torch.device(device):
+    with torch.device(device), default(dtype):
         vae = AutoencoderKL(
             block_out_channels=shape.vae,
             down_block_types=("DownEncoderBlock2D",) * len(shape.vae),
@@ -105,7 +119,7 @@ def decoder(shape: Shape, dtype: torch.dtype, device: str) -> Any:
             latent_channels=4,
             sample_size=shape.side * 2 ** (len(shape.vae) - 1),
         )
-    return torch.nn.Module.to(vae, dtype).requires_grad_(False).eval()
+    return vae.requires_grad_(False).eval()
 
 
 def inputs(shape: Shape, device: str, steps: int = 50) -> Inputs:
@@ -128,12 +142,18 @@ def inputs(shape: Shape, device: str, steps: int = 50) -> Inputs:
     )
 
 
+def recorder(runtime: Runtime) -> graphs.Recorder | None:
+    """What the stages would record with."""
+    return network.recorder(runtime)
+
+
 def our_steps(
-    net: Any, given: Inputs, steps: int, *, low: bool = False, replayed: bool = True
+    net: Any, given: Inputs, steps: int, runtime: Runtime, *, by: graphs.Recorder | None
 ) -> Iterator[tuning.Step]:
-    """Tuning with a recipe's defaults; in low memory, or `replayed` where the device records."""
-    recomputing.checkpoint_gradients(net, "all" if low else "none")
-    device = given.latents.device
+    """Tuning with a recipe's defaults, in the fastest way that the stage takes at such settings."""
+    saving = preflight._ways(runtime)[0]
+    recomputing.checkpoint_gradients(net, saving.level)
+    unet.use_attention(net, attention.chosen(runtime, net.conv_in.weight.dtype))
     return tuning.train(
         net,
         given.latents,
@@ -141,14 +161,14 @@ def our_steps(
         given.text,
         given.schedule,
         steps=steps,
-        lr=1e-5,
-        weight_decay=1e-2,
-        grad_clip=1.0,
-        temporal_weight=0.1,
-        temporal_target="source",
+        lr=Tune.lr,
+        weight_decay=Tune.weight_decay,
+        grad_clip=Tune.grad_clip,
+        temporal_weight=Tune.temporal_weight,
+        temporal_target=Tune.temporal_target,
         seed=SEED,
-        offload=low,
-        by=graphs.recorder(device) if replayed and not low else None,
+        offload=saving.offload,
+        by=by,
     )
 
 
@@ -160,7 +180,7 @@ def plain_steps(net: Any, given: Inputs, steps: int) -> Iterator[float]:
             parameter.requires_grad_(True)
     trained = [p for p in net.parameters() if p.requires_grad]
     fused = given.latents.device.type == "cuda"
-    optimiser = torch.optim.AdamW(trained, lr=1e-5, weight_decay=1e-2, fused=fused)
+    optimiser = torch.optim.AdamW(trained, lr=Tune.lr, weight_decay=Tune.weight_decay, fused=fused)
     dtype = net.conv_in.weight.dtype
     for index in range(1, steps + 1):
         draw = torch.Generator().manual_seed(tuning.seed_of(SEED, index))
@@ -175,12 +195,12 @@ def plain_steps(net: Any, given: Inputs, steps: int) -> Iterator[float]:
             noise,
             alpha,
             "epsilon",
-            temporal_weight=0.1,
-            temporal_target="source",
+            temporal_weight=Tune.temporal_weight,
+            temporal_target=Tune.temporal_target,
         )
         optimiser.zero_grad(set_to_none=True)
         parts.total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, Tune.grad_clip)
         optimiser.step()
         yield float(parts.total.detach())
 

@@ -1,9 +1,11 @@
 """What a command costs before it does anything: help, a full cache hit, the first step of tuning.
 
 Commands are compared by processor seconds, which other work on the machine hardly changes; the
-seconds on the clock stand beside them.
+seconds on the clock stand beside them. What comes before the first step is on the clock on a GPU,
+which processor seconds know nothing of.
 """
 
+import argparse
 import json
 import resource
 import time
@@ -13,18 +15,20 @@ from typing import Any
 
 from benchmarks.speed import figures, prompts
 from benchmarks.speed.figures import Figure
-from benchmarks.speed.settings import Settings
+from benchmarks.speed.settings import Settings, take
 
 PART = "start-up"
 YARDSTICK = "import typer, rich"
+WAKING = "wake the device"
 HIT_RATIO, HIT_SECONDS = 4.0, 0.6
 
 
 def measure(settings: Settings) -> list[Figure]:
     """Each command over the yardstick, then what comes before the first step of tuning."""
     prompts.tuned(settings)
-    sample = ("-m", "dvcli", "sample", "clip", "--guidance", "4", "-q", "-p", prompts.PROMPTS[0])
-    settings.python(*sample)
+    words = ("sample", "clip", "--guidance", "4", "-q", "-p", prompts.PROMPTS[0])
+    settings.dvid(*words)
+    sample = ("-m", "dvcli", *words, *settings.on_device)
     arms = {
         YARDSTICK: ("-c", YARDSTICK),
         "dvid --help": ("-m", "dvcli", "--help"),
@@ -61,9 +65,10 @@ def cost(settings: Settings, arguments: tuple[str, ...]) -> tuple[float, float]:
 
 
 def first_step(settings: Settings) -> list[Figure]:
-    """Where the processor seconds before the first step of tuning go, in order."""
+    """Where the seconds before the first step of tuning go, in order."""
+    options = (*settings.on_device, "--threads", str(settings.threads))
     rounds: list[dict[str, float]] = [
-        json.loads(settings.python("-m", "benchmarks.speed.startup"))
+        json.loads(settings.python("-m", "benchmarks.speed.startup", *options))
         for _ in range(max(1, min(settings.repeat, 3)))
     ]
     return [
@@ -75,11 +80,23 @@ def first_step(settings: Settings) -> list[Figure]:
 def main() -> None:
     """One process that does what tuning does up to its first step, and times each part."""
     taken: dict[str, float] = {"python": time.process_time()}
+    parser = argparse.ArgumentParser()
+    for name in ("device", "dtype"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    asked = parser.parse_args()
+    device, dtype = asked.device, asked.dtype
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    settings = Settings(
+        shape="tiny", device=device, dtype=dtype, threads=asked.threads, repeat=1, folder=Path()
+    )
 
     def part(name: str, work: Callable[[], object]) -> object:
-        begun = time.process_time()
+        begun = clock()
         result = work()
-        taken[name] = time.process_time() - begun
+        if name == WAKING or WAKING in taken:  # to wait is to wake it
+            settings.wait(result)
+        taken[name] = clock() - begun
         return result
 
     def stages() -> None:
@@ -111,17 +128,22 @@ def main() -> None:
     import dvcli
     from dvcli.core import ddim, tuning, unet
     from dvcli.models import load
+    from dvcli.recipes import Tune
+    from dvcli.runtime import Runtime
+    from dvcli.stages import network
 
     tiny = Path(dvcli.__file__).parent / "bundled" / "tiny"
-    vae = part("load the VAE", lambda: load.vae(tiny / "vae", "fp32", "cpu"))
+    take(device, asked.threads)
+    part(WAKING, lambda: t.zeros(1, device=device))
+    vae = part("load the VAE", lambda: load.vae(tiny / "vae", dtype, device))
     part("load the tokenizer", lambda: load.tokenizer(tiny / "tokenizer"))
-    part("load the text encoder", lambda: load.text_encoder(tiny / "text_encoder", "fp32", "cpu"))
-    net: Any = part("load the U-Net", lambda: load.unet(tiny / "unet", "fp32", "cpu"))
+    part("load the text encoder", lambda: load.text_encoder(tiny / "text_encoder", dtype, device))
+    net: Any = part("load the U-Net", lambda: load.unet(tiny / "unet", dtype, device))
     assert vae is not None
     part("inflate", lambda: unet.inflate(net, t.Generator().manual_seed(0)))
     plan = ddim.schedule(load.scheduler_config(tiny / "scheduler"), 1)
-    x, depth = t.zeros(8, 4, 16, 16), t.zeros(8, 1, 16, 16)
-    words = t.zeros(77, net.config.cross_attention_dim)
+    x, depth = t.zeros(8, 4, 16, 16, device=device), t.zeros(8, 1, 16, 16, device=device)
+    words = t.zeros(77, net.config.cross_attention_dim, device=device)
     steps = tuning.train(
         net,
         x,
@@ -129,12 +151,13 @@ def main() -> None:
         words,
         plan,
         steps=2,
-        lr=1e-5,
-        weight_decay=1e-2,
-        grad_clip=1.0,
-        temporal_weight=0.1,
-        temporal_target="source",
-        seed=0,
+        lr=Tune.lr,
+        weight_decay=Tune.weight_decay,
+        grad_clip=Tune.grad_clip,
+        temporal_weight=Tune.temporal_weight,
+        temporal_target=Tune.temporal_target,
+        seed=Tune.seed,
+        by=network.recorder(Runtime(device=device)),
     )
     part("the first step", lambda: next(steps))
     part("the second step", lambda: next(steps))

@@ -26,6 +26,8 @@ Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 # From here on oneDNN's convolution is the faster one, twice as fast on AMD's processors; with fewer
 # rows it may take ten times as long.
 CONVOLVED_ROWS, CONVOLVED_PRODUCTS = 512, 2**22
+# Asked once: torch.compile cannot look into it and would break off at every product.
+ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 # Rows of a feed-forward layer at a time, so that what lies between its two halves stays in a cache.
 FED_ROWS = 1024
 # Queries at a time in the backward pass, so that their products with the keys stay in a cache.
@@ -61,8 +63,7 @@ def product(
 
 def convolvable(x: Tensor) -> bool:
     """Whether oneDNN serves: float32 on a CPU, in a torch that has it."""
-    ours = x.device.type == "cpu" and x.dtype == torch.float32
-    return ours and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def pointwise(layer: nn.Conv2d) -> None:

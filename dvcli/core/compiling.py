@@ -19,6 +19,8 @@ def compile_network(unet: UNet2DConditionModel) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
     for _, block in video_blocks(unet):
         block.mixed = torch.compile(block.mixed)  # type: ignore[method-assign]
+        block.compiled = True
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D):
             module.compile()
+            module.compiled = True

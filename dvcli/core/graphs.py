@@ -6,6 +6,7 @@ buffers, and nothing on the way may depend on a number that the host knows.
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -26,11 +27,17 @@ class Recorder(Protocol):
 
 
 class Cuda:
-    """The recorder of one CUDA device."""
+    """The recorder of one CUDA device; `recordings` is how many it has made.
+
+    They share the memory that they work in, so they are to be replayed one at a time, and what one
+    gives is to be copied before the next is.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.aside = _aside(device)
+        self.pool = torch.cuda.graph_pool_handle()
+        self.recordings = 0
 
     def warm(self, work: Work) -> None:
         """Run on another stream, as the memory of the recording wants it."""
@@ -42,9 +49,20 @@ class Cuda:
 
     def record(self, work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.aside):
-            work()
+        main = torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.aside):
+                work()
+        finally:
+            torch.cuda.set_stream(main)  # a recording that fails at its end leaves the other one
+        self.recordings += 1
         return graph.replay
+
+
+@cache
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """One more stream, ever the same, as what is freed on a stream is free for that stream only."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def recorder(device: torch.device) -> Recorder | None:
@@ -55,7 +73,7 @@ def recorder(device: torch.device) -> Recorder | None:
 class Replayed:
     """Work that is run as it is the first few times, then recorded, then replayed.
 
-    Every call does the work once. Work that cannot be recorded goes on as it is.
+    Every call does the work once. Work that cannot be recorded goes on as it is, with a warning.
     """
 
     def __init__(self, work: Work, by: Recorder) -> None:
@@ -70,7 +88,7 @@ class Replayed:
             try:
                 self.replay = self.by.record(self.work)
             except RuntimeError as error:
-                log.info("no CUDA graph: %s", str(error).partition("\n")[0])
+                _warn(str(error).partition("\n")[0])
         if self.replay is not None:
             self.replay()
         elif self.runs <= WARM:
@@ -79,27 +97,48 @@ class Replayed:
             self.work()
 
 
-class ReplayedCall:
-    """A function of two tensors of one shape each, replayed; the result is a copy."""
+@cache
+def _warn(reason: str) -> None:
+    """Say once, not for every prompt, that the host goes on launching every kernel."""
+    log.warning("no CUDA graph could be recorded, so each step takes longer: %s", reason)
 
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], by: Recorder) -> None:
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+
+class _Buffers:
+    """A function's two inputs and its output, in places that stay.
+
+    Apart from `ReplayedCall`, because a call that owned the work it replays would be a cycle, and
+    hold the network and the memory of the recording until Python happens to look for cycles.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
         self.inputs: tuple[Tensor, Tensor] | None = None
         self.output: Tensor | None = None
-        self.function = function
-        self.run = Replayed(self._work, by)
 
-    def _work(self) -> None:
+    def work(self) -> None:
         assert self.inputs is not None
         self.output = self.function(*self.inputs)
 
+
+class ReplayedCall:
+    """A function of two tensors of one shape each, replayed; the result is a copy."""
+
+    def __init__(self, function: Function, by: Recorder) -> None:
+        self.buffers = _Buffers(function)
+        self.run = Replayed(self.buffers.work, by)
+
     @torch.no_grad()
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        if self.inputs is None:
-            self.inputs = x.clone(), t.clone()
-        for buffer, given in zip(self.inputs, (x, t), strict=True):
+        buffers = self.buffers
+        if buffers.inputs is None:
+            buffers.inputs = x.clone(), t.clone()
+        for buffer, given in zip(buffers.inputs, (x, t), strict=True):
             if given.shape != buffer.shape or given.dtype != buffer.dtype:
-                return self.function(x, t)  # another clip than the one recorded
+                return buffers.function(x, t)  # another clip than the one recorded
             buffer.copy_(given)
         self.run()
-        assert self.output is not None
-        return self.output.clone()
+        assert buffers.output is not None
+        return buffers.output.clone()

@@ -14,6 +14,7 @@ from dvcli.errors import InputError
 State: TypeAlias = dict[str, Tensor]  # flat, for safetensors: `deltas/…`, `exp_avg/…`, `step`
 
 BETAS, EPS = (0.9, 0.999), 1e-8
+FUSED = ("cpu", "cuda")  # where torch has a kernel of its own for AdamW that heeds `found_inf`
 MOMENTS = ("exp_avg", "exp_avg_sq")
 # fp16 gradients underflow below 6e-8; the largest factor without overflow is found anew every
 # step, because a factor remembered from earlier steps would be state a resumed run lacks.
@@ -38,7 +39,8 @@ class Optimiser:
             if self.away
             else parameters
         )
-        fused = held[0].device.type in ("cpu", "cuda")
+        where = held[0].device.type
+        fused = where in FUSED
         self.adamw = torch.optim.AdamW(
             held,
             lr=lr,
@@ -47,7 +49,7 @@ class Optimiser:
             weight_decay=weight_decay,
             fused=fused or None,
             foreach=None if fused else True,
-            capturable=fused and held[0].device.type == "cuda",
+            capturable=fused and where != "cpu",
         )
         self.broken = torch.zeros((), device=device)
         self.fused = fused and not self.away
@@ -57,6 +59,8 @@ class Optimiser:
         if self.fused:
             self.adamw.found_inf = self.broken  # type: ignore[attr-defined]
         elif self.broken:
+            # With MPS this waits for the device at every step: its kernels take no heed of
+            # `found_inf`, and after one step too many there would be no good tensors to keep.
             return
         if not self.away:
             self.adamw.step()
@@ -110,7 +114,7 @@ def gradients(
 
     `half` is for a network in fp16: the loss is scaled up, and less where that overflows.
     """
-    norm = torch.tensor(math.nan)
+    norm = parameters[0].new_full((), math.nan)
     for scale in FP16_SCALES if half else (1.0,):
         for parameter in parameters:
             parameter.grad = None

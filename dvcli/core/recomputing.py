@@ -51,10 +51,15 @@ def checkpointed(unet: UNet2DConditionModel) -> Level:
 def recomputed(work: Callable[..., Any], *args: object) -> Any:
     """What the work gives, computed again when the backward pass needs its inside.
 
-    But attention to many keys, which takes long for what its result holds, is kept. Non-reentrant:
-    the reentrant kind gives no gradient to a block whose input needs none, which is every trainable
-    tensor of the down blocks here.
+    But attention to many keys, which takes long for what its result holds, is kept; not in compiled
+    work, whose operations torch cannot tell apart from outside. Non-reentrant: the reentrant kind
+    gives no gradient to a block whose input needs none, which is every trainable tensor of the down
+    blocks here.
     """
+    if torch.compiler.is_compiling() or getattr(work, "compiled", False):
+        return torch.utils.checkpoint.checkpoint(
+            work, *args, use_reentrant=False, preserve_rng_state=False
+        )
     return torch.utils.checkpoint.checkpoint(
         work, *args, use_reentrant=False, preserve_rng_state=False, context_fn=_keeping_attention
     )

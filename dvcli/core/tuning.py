@@ -18,7 +18,7 @@ from dvcli.core.ddim import Clip, Power, Prediction, Schedule, add_noise, root, 
 from dvcli.core.depth import Depth
 from dvcli.core.graphs import Recorder, Replayed
 from dvcli.core.optimising import Optimiser, State, gradients, restore_deltas
-from dvcli.core.unet import Text, predict, trainable
+from dvcli.core.unet import Text, constant, predict, trainable
 from dvcli.errors import InputError
 from dvcli.recipes import TemporalTarget
 
@@ -139,12 +139,14 @@ def train(
     latents = latents.float()
     half = unet.conv_in.weight.dtype == torch.float16
     draw = Draw(latents, schedule)
+    known = constant(unet, text)
     figures = latents.new_zeros(4)
     good = latents.new_zeros(())  # steps of this run before the first broken one
     whole: int | None = done  # the step whose tensors the network has
 
     def total() -> Tensor:
-        output = predict(unet, add_noise(latents, draw.noise, draw.alpha), draw.t, text, depth)
+        x = add_noise(latents, draw.noise, draw.alpha)
+        output = predict(unet, x, draw.t, text, depth, known)
         parts = loss(
             output,
             latents,

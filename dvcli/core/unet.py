@@ -53,6 +53,8 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
     sees: Seen
     trained: Trained
     ff_recomputed: bool
+    ff_whole: bool
+    compiled: bool
 
     def forward(
         self,
@@ -67,7 +69,7 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
     ) -> Tensor:
         """The tokens `(b f) n c` after the block.
 
-        `cross_attention_kwargs` carries `frames` and, without gradient, what is `known` of a block.
+        `cross_attention_kwargs` carries `frames` and what is `known` of a block.
         """
         if cross_attention_kwargs is None or encoder_hidden_states is None:
             raise ValueError("a video block needs the text and the number of frames")
@@ -101,7 +103,8 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
         return out
 
     def _fed(self, x: Tensor) -> Tensor:
-        return feed_forward(self.ff, self.norm3(x))
+        x = self.norm3(x)
+        return self.ff(x) if self.ff_whole else feed_forward(self.ff, x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +149,7 @@ def inflate(
         block.attn_temp = temporal.to(device)
         block.attend = F.scaled_dot_product_attention
         block.sees, block.trained, block.ff_recomputed = sees, trained, False
+        block.ff_whole = block.compiled = False
         block.__class__ = VideoBlock
     for module in unet.modules():
         if type(module) is nn.Linear:
@@ -183,6 +187,17 @@ def use_attention(unet: UNet2DConditionModel, attend: Attend) -> None:
     """Let every block attend with `attend(q, k, v)` on `b heads n d`, in place of torch's SDPA."""
     for _, block in video_blocks(unet):
         block.attend = attend
+
+
+def reckon_off_cpu(unet: UNet2DConditionModel) -> None:
+    """Let a network on `meta`, which takes itself to be on a CPU, work as on any other device.
+
+    Nobody but the CPU has products by oneDNN in place of torch's attention, or a feed-forward layer
+    in parts.
+    """
+    use_attention(unet, lambda q, k, v: F.scaled_dot_product_attention(q, k, v))
+    for _, block in video_blocks(unet):
+        block.ff_whole = True
 
 
 def delta_parameters(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
@@ -249,7 +264,8 @@ def predict(
 ) -> Clip:
     """The raw output of the network for one clip, float32; it computes in its own dtype.
 
-    `t` as a tensor is on the network's device; `known` is what `frozen` gave for that text.
+    `t` as a tensor is on the network's device; `known` is what `frozen`, or in tuning
+    `constant`, gave for that text.
     """
     return predict_batch(unet, x[None], t, text[None], depth, known)[0]
 
@@ -279,6 +295,17 @@ def predict_batch(
         return_dict=False,
     )
     return output.float().view(*x.shape[:2], *output.shape[1:])  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def constant(unet: UNet2DConditionModel, text: Text) -> dict[VideoBlock, Known]:
+    """What every step of tuning shares: the text's keys where their projections are not trained."""
+    words = text[None].to(unet.conv_in.weight)
+    return {
+        block: Known(text=text_keys(block.attn2, words))
+        for _, block in video_blocks(unet)
+        if not block.attn2.to_k.weight.requires_grad and not block.attn2.to_v.weight.requires_grad
+    }
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ def build(recipe: Invert, work: Work) -> None:
     plan = network.schedule(base, recipe.steps, runtime)
     depth = network.condition(work.inputs.get("depth"), x0, recipe.tuned.normalise)
     text = network.embedding(base, recipe.prompt, recipe.dtype, STAGE, runtime)
+    network.spare(base, recipe.dtype, runtime)
     net = network.tuned(recipe.tuned, work.inputs["tuned"], x0, text, recipe.dtype, STAGE, runtime)
     denoise = unet.bind(net, text, depth, schedule=plan, by=network.recorder(runtime))
 
@@ -53,9 +54,11 @@ def build(recipe: Invert, work: Work) -> None:
             back = x
             task.advance()
             runtime.stop.check(kept="the tuning is kept")
+    del denoise  # and with it the memory of a recording
     vae = network.autoencoder(base, recipe.dtype, STAGE, runtime)
     chunk = runtime.frame_chunk
     ours, best = latents.decode(vae, back, chunk), latents.decode(vae, x0, chunk)
+    network.spare(base, recipe.dtype, runtime)
     work.out.write("reconstruction", lambda path: frame_file.save(path, ours.numpy()))
     psnr = metrics.psnr(ours.float(), best.float(), peak=255.0)
     work.out.info.update(psnr=round(psnr, 3), steps=recipe.steps)

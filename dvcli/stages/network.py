@@ -4,10 +4,11 @@ Every model goes over the runtime's shelf, so that many prompts cost one load.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,8 @@ from dvcli.recipes import Base, Controls, Digest, DType, Normalise, Tune
 from dvcli.runtime import Runtime
 from dvcli.stages import attention, finite, inputs, preflight
 from dvcli.store import Artifact, Draft
+
+log = logging.getLogger(__name__)
 
 
 def untuned(recipe: Tune, dtype: DType, runtime: Runtime) -> Any:
@@ -39,6 +42,8 @@ def untuned(recipe: Tune, dtype: DType, runtime: Runtime) -> Any:
     )
     unet.use_attention(network, attend)
     if runtime.compile:
+        if runtime.device.startswith("cuda"):
+            log.info("the network is compiled, so no CUDA graphs are recorded")
         compiling.compile_network(network)
     return network
 
@@ -65,7 +70,12 @@ def tuned(
         unet.load_deltas(network, deltas)
         return network.requires_grad_(False).eval()
 
-    return runtime.shelf.get(stage, ("unet", recipe.base.unet, dtype, artifact.digest), make)
+    return runtime.shelf.get(stage, _unet_on_shelf(recipe, artifact, dtype), make)
+
+
+def loaded(recipe: Tune, artifact: Artifact, dtype: DType, runtime: Runtime) -> bool:
+    """Whether the network of that tuning is loaded already."""
+    return runtime.shelf.holds(_unet_on_shelf(recipe, artifact, dtype))
 
 
 def recorder(runtime: Runtime) -> graphs.Recorder | None:
@@ -79,9 +89,27 @@ def recorder(runtime: Runtime) -> graphs.Recorder | None:
 
 
 def embedding(
+    base: Base,
+    prompt: str,
+    dtype: DType,
+    stage: str,
+    runtime: Runtime,
+    role: Literal["prompt", "negative prompt"] = "prompt",
+) -> Float[Tensor, "l d"]:
+    """The prompt's text embedding, as the checkpoint's own pipeline makes it.
+
+    The last one of each role is kept, as the negative prompt is that of all prompts.
+    """
+    return runtime.shelf.get(
+        stage,
+        (role, prompt, *_text_on_shelf(base, dtype)),
+        lambda: _embedded(base, prompt, dtype, stage, runtime),
+    )
+
+
+def _embedded(
     base: Base, prompt: str, dtype: DType, stage: str, runtime: Runtime
 ) -> Float[Tensor, "l d"]:
-    """The prompt's text embedding, as the checkpoint's own pipeline makes it."""
     tokenizer, encoder = runtime.shelf.get(
         stage,
         _text_on_shelf(base, dtype),
@@ -110,6 +138,17 @@ def drop_text_encoder(base: Base, dtype: DType, runtime: Runtime) -> None:
 def drop_autoencoder(base: Base, dtype: DType, runtime: Runtime) -> None:
     """Free the memory of the VAE."""
     runtime.shelf.drop(_vae_on_shelf(base, dtype))
+
+
+def spare(base: Base, dtype: DType, runtime: Runtime) -> None:
+    """Free the memory of whatever but the network a prompt needed, where memory is short."""
+    if runtime.memory == "low":
+        drop_text_encoder(base, dtype, runtime)
+        drop_autoencoder(base, dtype, runtime)
+
+
+def _unet_on_shelf(recipe: Tune, artifact: Artifact, dtype: DType) -> tuple[str, ...]:
+    return ("unet", recipe.base.unet, dtype, artifact.digest)
 
 
 def _text_on_shelf(base: Base, dtype: DType) -> tuple[str, ...]:

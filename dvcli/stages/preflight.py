@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 import psutil
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
@@ -93,15 +92,20 @@ def _ways(runtime: Runtime) -> list[Saving]:
     return [Saving(level=only.get(asked, "all"), offload=runtime.memory == "low" and elsewhere)]
 
 
-def side_by_side(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime) -> bool:
+def side_by_side(
+    recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime, held: bool = False
+) -> bool:
     """Whether guidance runs both prompts in one batch: on a GPU with the memory for it.
 
     Off a GPU it never does: there it gains little, and what happens to be free would round a clip's
-    last digits one way or the other.
+    last digits one way or the other. `held` says that the network is loaded, so that its weights
+    are not among what is free.
     """
     if not runtime.device.startswith("cuda") or runtime.memory == "low":
         return False
     net, free = _network(recipe, runtime), available(runtime)
+    if held and runtime.memory_limit is None:
+        free += _weights(net, dtype)
     frames, size = 2 * len(x0), _size(x0)
     if _ample(net, frames, size, len(text), free):
         return True
@@ -131,9 +135,15 @@ def sample(recipe: Tune, x0: Latents, text: Text, dtype: DType, runtime: Runtime
 
 def decoding(net: Any, vae: Any, *, frames: int, size: memory.Size, dtype: DType) -> int:
     """Peak bytes of decoding so many frames at once, the network held for the next prompt."""
-    held: int = sum(p.numel() for p in net.parameters()) * load.DTYPES[dtype].itemsize
     in_dtype = load.vae_dtype(vae.config, dtype)
-    return held + memory.decoding_bytes(vae, frames=frames, size=size, dtype=in_dtype)
+    return _weights(net, dtype) + memory.decoding_bytes(
+        vae, frames=frames, size=size, dtype=in_dtype
+    )
+
+
+def _weights(net: Any, dtype: DType) -> int:
+    count: int = sum(p.numel() for p in net.parameters())
+    return count * load.DTYPES[dtype].itemsize
 
 
 def _ample(net: Any, frames: int, size: memory.Size, tokens: int, free: int) -> bool:
@@ -183,8 +193,7 @@ def skeleton(
         net = UNet2DConditionModel.from_config(config)
         unet.inflate(net, torch.Generator(), sees=sees, trained=trained)
     if device != "cpu":
-        # Nobody but the CPU has the products by oneDNN in place of torch's own attention.
-        unet.use_attention(net, lambda q, k, v: F.scaled_dot_product_attention(q, k, v))
+        unet.reckon_off_cpu(net)
     return net
 
 

@@ -8,12 +8,14 @@ import torch
 from dvcli.core import ddim, reuse, unet
 from dvcli.core import depth as depth_map
 from dvcli.models import latents
-from dvcli.recipes import DType, Sample, Tune
+from dvcli.recipes import DType, Invert, Sample, Tune
 from dvcli.runtime import Runtime
 from dvcli.stages import Work, finite, network, preflight
+from dvcli.store import Artifact
 from dvcli.video import frames as frame_file
 
-STAGE = Sample.stage
+# An inversion loads the same models, so what it left is taken over.
+SHELF = Invert.stage
 
 
 @torch.no_grad()
@@ -22,7 +24,7 @@ def build(recipe: Sample, work: Work) -> None:
     runtime = work.runtime
     base = recipe.inverted.tuned.base
     noise = torch.Generator().manual_seed(recipe.seed)
-    clip = network.clip_latents(work.inputs["tuned"], recipe.inverted.tuned, STAGE, runtime)
+    clip = network.clip_latents(work.inputs["tuned"], recipe.inverted.tuned, SHELF, runtime)
     plan = network.schedule(base, recipe.inverted.steps, runtime)
     passed = _passed(recipe, work, clip, plan, noise)
     denoise = _denoiser(recipe, work, clip, plan)
@@ -37,8 +39,10 @@ def build(recipe: Sample, work: Work) -> None:
             x = step
             task.advance()
             runtime.stop.check(kept="the inversion is kept")
-    vae = network.autoencoder(base, recipe.dtype, STAGE, runtime)
+    del denoise, steps  # and with them the memory of a recording
+    vae = network.autoencoder(base, recipe.dtype, SHELF, runtime)
     frames = latents.decode(vae, x, runtime.frame_chunk)
+    network.spare(base, recipe.dtype, runtime)
     work.out.write("frames", lambda path: frame_file.save(path, frames.cpu().numpy()))
     count, height, width, _ = frames.shape
     work.out.info.update(frames=count, size=[width, height])
@@ -71,15 +75,20 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
     depth = network.condition(
         work.inputs.get("depth"), clip, tuned.normalise, recipe.controls, work.inputs.get("blend")
     )
-    prompts = (recipe.prompt, recipe.negative)
-    words = [network.embedding(tuned.base, p, recipe.dtype, STAGE, runtime) for p in prompts]
+    words = [
+        network.embedding(tuned.base, recipe.prompt, recipe.dtype, SHELF, runtime),
+        network.embedding(
+            tuned.base, recipe.negative, recipe.dtype, SHELF, runtime, "negative prompt"
+        ),
+    ]
+    network.spare(tuned.base, recipe.dtype, runtime)
     # Each prompt keeps features of its own, so with those the two go in turn.
     together = (
         recipe.guided
         and recipe.reuse == 1
-        and _side_by_side(tuned, clip, words[0], recipe.dtype, runtime)
+        and _side_by_side(tuned, work.inputs["tuned"], clip, words[0], recipe.dtype, runtime)
     )
-    net = network.tuned(tuned, work.inputs["tuned"], clip, words[0], recipe.dtype, STAGE, runtime)
+    net = network.tuned(tuned, work.inputs["tuned"], clip, words[0], recipe.dtype, SHELF, runtime)
     # A recorded call replays all levels of the network, so one that skips some is not recorded.
     by = network.recorder(runtime) if recipe.reuse == 1 else None
 
@@ -95,8 +104,9 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
         return cond, ddim.in_turn(cond, bound(words[1], seen))
 
     cond, both = under(depth)
-    if depth is not None:
-        blind, active = under(torch.zeros_like(depth)), recipe.controls.active
+    active = recipe.controls.active
+    if depth is not None and active < 1:
+        blind = under(torch.zeros_like(depth))
         cond = depth_map.fade_depth(cond, blind[0], plan, active)
         both = depth_map.fade_depth(both, blind[1], plan, active)
     return ddim.guide_within(
@@ -110,11 +120,17 @@ def _denoiser(recipe: Sample, work: Work, clip: torch.Tensor, plan: ddim.Schedul
 
 
 def _side_by_side(
-    tuned: Tune, clip: torch.Tensor, text: torch.Tensor, dtype: DType, runtime: Runtime
+    tuned: Tune,
+    artifact: Artifact,
+    clip: torch.Tensor,
+    text: torch.Tensor,
+    dtype: DType,
+    runtime: Runtime,
 ) -> bool:
-    """Whether both prompts go through the network in one batch; asked once, before it is loaded."""
+    """Whether both prompts go through the network in one batch; asked once."""
+    held = network.loaded(tuned, artifact, dtype, runtime)
     return runtime.shelf.get(
-        STAGE,
+        SHELF,
         ("side by side", tuned.base.unet, dtype, clip.shape),
-        lambda: preflight.side_by_side(tuned, clip, text, dtype, runtime),
+        lambda: preflight.side_by_side(tuned, clip, text, dtype, runtime, held),
     )
