@@ -308,7 +308,7 @@ def test_nothing_in_a_strangers_prompt_acts_in_the_figures(
 
     row = Row(name="[/b]\x1b.mp4", frames=Extract(clip="0" * 64), prompt="[/x]\x1b[31m")
     screen = Screen()
-    scores.draw(screen, [row], [], [{}], (1, {}))  # type: ignore[arg-type]
+    scores.draw(screen, [row], [], [{}])  # type: ignore[arg-type]
     assert "\x1b" not in screen.getvalue()
     assert "[/x]" in screen.getvalue()
 

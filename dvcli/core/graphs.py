@@ -7,7 +7,7 @@ buffers, and nothing on the way may depend on a number that the host knows.
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Cuda:
 
 
 @cache
-def _aside(device: torch.device) -> torch.cuda.Stream:
+def _aside(device: torch.device) -> Any:
     """One more stream, ever the same, as what is freed on a stream is free for that stream only."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
