@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from program import Dvid, Said, process
 
-from dvcli.batch.shelf import OneOfEach
 from dvcli.recipes import Recipe
+from dvcli.runtime import Shelf
+from dvcli.stages.sample import SHELF
 
 TUNE = {"steps": 1, "frames": 2, "size": 64}
 INVERT = {"steps": 2}
@@ -145,21 +146,21 @@ def test_the_network_of_one_clip_serves_its_inversion_and_all_its_prompts(
 
 
 def test_the_shelf_keeps_one_of_a_kind() -> None:
-    shelf, made = OneOfEach(), list[object]()
+    shelf, made = Shelf(), list[object]()
 
     def make() -> object:
         made.append(object())
         return made[-1]
 
     first = shelf.get("invert", ("unet", 1), make)
-    assert shelf.get("sample", ("unet", 1), make) is first
-    assert shelf.get("sample", ("text", 1), make) is not first
-    second = shelf.get("sample", ("unet", 2), make)
+    assert shelf.get(SHELF, ("unet", 1), make) is first
+    assert shelf.get(SHELF, ("text", 1), make) is not first
+    second = shelf.get(SHELF, ("unet", 2), make)
     assert shelf.get("invert", ("unet", 2), make) is second
-    assert shelf.get("sample", ("unet", 1), make) is not first
-    kept = shelf.get("sample", ("unet", 1), make)
+    assert shelf.get(SHELF, ("unet", 1), make) is not first
+    kept = shelf.get(SHELF, ("unet", 1), make)
     shelf.get("tune", ("vae", 1), make)
-    assert shelf.get("sample", ("unet", 1), make) is not kept
+    assert shelf.get(SHELF, ("unet", 1), make) is not kept
     shelf.clear()
     assert len(made) == 6
 

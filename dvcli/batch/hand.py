@@ -8,11 +8,10 @@ from pathlib import Path
 
 from dvcli.batch.bundle import Bundle
 from dvcli.batch.places import Places
-from dvcli.batch.shelf import OneOfEach
 from dvcli.batch.worker import Worker, timed
 from dvcli.devices import resolve_device
 from dvcli.errors import DvidError, Interrupted
-from dvcli.runtime import Runtime, Stop
+from dvcli.runtime import Runtime, Shelf, Stop
 from dvcli.store import Store
 from dvcli.store.remote import Remote
 
@@ -41,7 +40,7 @@ class Hand:
         root = None if terms.cache is None else Path(terms.cache)
         store = Store.open(root, locks=terms.locks)
         self._places = Places(store, offline=terms.offline)
-        self._shelf, self._stop = OneOfEach(), Stop()
+        self._shelf, self._stop = Shelf(), Stop()
         store.memo.waiting = partial(self._stop.check, kept="what is finished is kept")
         self._runtime = replace(
             terms.runtime,

@@ -42,8 +42,10 @@ class Results:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a+b") as file:
-                if file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
-                    line = "\n" + line  # after one that a killed process left half-written
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # one that a killed process left half-written
+                        line = "\n" + line
                 file.write(f"{line}\n".encode())
         except OSError as error:
             raise StorageError(f"cannot write `{self._path}`: {error.strerror}") from error

@@ -22,7 +22,7 @@ from dvcli.cli.sample import tell_of_inversions
 from dvcli.cli.session import Session, verb
 from dvcli.errors import BatchError, DvidError, UsageError
 from dvcli.recipes import Invert, Recipe, Sample, Tune, within
-from dvcli.runtime import Runtime
+from dvcli.runtime import Runtime, Shelf
 
 if TYPE_CHECKING:
     from dvcli.batch.bundle import Bundle, Done
@@ -205,10 +205,9 @@ def _here(
 ) -> "Callable[[Sequence[Bundle]], Iterator[Done]]":
     """The engine of this process."""
     from dvcli.batch import local
-    from dvcli.batch.shelf import OneOfEach
     from dvcli.batch.worker import Worker
 
-    shelf = OneOfEach()
+    shelf = Shelf()
     runtime = replace(session.runtime, shelf=shelf)
     worker = Worker(session.store, runtime, remote=remote, refresh=session.refresh)
     return lambda bundles: local.run(
