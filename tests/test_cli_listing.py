@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from program import Dvid
 
 from dvcli.cli import captions
+from dvcli.cli.listing import read_listing
 from dvcli.errors import InputError
 
 Reads = Callable[[Path], dict[str, str]]  # prompt by file
@@ -33,7 +34,7 @@ def prompts(request: pytest.FixtureRequest, dvid: Dvid) -> Reads:
     clips("a", "b")
 
     def by_eval(listing: Path) -> dict[str, str]:
-        found = captions.read(listing, [Path("one")], None)
+        found = captions.read(read_listing(listing), [Path("one")], None)
         assert len({one.file for one in found}) == len(found)
         return {one.file.relative_to("one").with_suffix("").as_posix(): one.prompt for one in found}
 
@@ -109,7 +110,9 @@ def test_whatever_json_wrote_is_read_again(
     listing = folder / "p.jsonl"
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     listing.write_text("".join(lines), encoding="utf-8", newline="")
-    assert [one.prompt for one in captions.read(listing, [], None)] == [t.strip() for t in texts]
+    assert [one.prompt for one in captions.read(read_listing(listing), [], None)] == [
+        t.strip() for t in texts
+    ]
 
 
 @pytest.mark.parametrize(
@@ -171,13 +174,15 @@ def test_two_sources_of_one_file_are_refused() -> None:
         Path(name).touch()
     Path("p.csv").write_text("file,prompt,source\na.mp4,a bear,x.mp4\na.mp4,a bear,y.mp4\n")
     with pytest.raises(InputError, match=r"line 3 of `p.csv` gives `a.mp4` another prompt or"):
-        captions.read(Path("p.csv"), [], None)
+        captions.read(read_listing(Path("p.csv")), [], None)
 
 
 def test_a_folder_that_is_named_twice_counts_once() -> None:
     clips("a")
     Path("p.csv").write_text("file,prompt\na.mp4,a bear\n")
-    found = captions.read(Path("p.csv"), [Path("one"), Path("one/"), Path("two")], None)
+    found = captions.read(
+        read_listing(Path("p.csv")), [Path("one"), Path("one/"), Path("two")], None
+    )
     assert [os.fspath(one.file) for one in found] == ["one/a.mp4", "two/a.mp4"]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvcli.cli.listing import EDITS, VIDEO, Listing, Row, read_listing
+from dvcli.cli.listing import EDITS, VIDEO, Listing, Row
 from dvcli.errors import InputError, UsageError
 
 SUFFIXES = (".mp4", ".webm", ".gif", ".avi", ".mov", ".m4v", ".mkv", ".webp", ".apng", ".png")
@@ -26,17 +26,16 @@ class Captioned:
     source: Path | None = None
 
 
-def read(path: Path, folders: Sequence[Path], clips: Path | None) -> list[Captioned]:
-    """Every file of the list in each of the folders, else in the folder of the list itself; once.
+def read(listing: Listing, folders: Sequence[Path], clips: Path | None) -> list[Captioned]:
+    """Every file of the listing in each of the folders, else in the listing's own folder; once.
 
-    `clips` is where the benchmark's own clips are. Raises `InputError` for a list that cannot be
-    read, for the first file in it that is not there, and for a file that is to show two things.
+    `clips` is where the benchmark's own clips are. Raises `InputError` for the first file in the
+    listing that is not there, and for a file that is to show two things.
     """
-    listing = read_listing(path)
     if listing.benchmark and not folders:
         raise UsageError("which results are these captions of?", hint="`dvid eval FOLDER`")
     once: dict[Path, Captioned] = {}
-    for folder in folders or [path.parent]:
+    for folder in folders or [listing.path.parent]:
         for row, one in (
             _benchmark(listing, folder, clips) if listing.benchmark else _listed(listing, folder)
         ):

@@ -18,6 +18,7 @@ from dvcli.cli.judged import (
     run_rows,
     sampled,
 )
+from dvcli.cli.listing import read_listing
 from dvcli.cli.measures import Choice, Gates, Judges, Measure
 from dvcli.cli.planning import Part, show_plan
 from dvcli.cli.session import Session, verb
@@ -170,7 +171,7 @@ def _listed(
                 f"`{folder}` is no folder", hint="with `--prompts-file` results are in folders"
             )
     clips = Path(source) if source is not None and _is_library(session, source) else None
-    found = captions.read(listing, [Path(folder) for folder in folders], clips)
+    found = captions.read(read_listing(listing), [Path(folder) for folder in folders], clips)
     shared = None
     if source is not None and clips is None:
         shared = clip_source(session, source, depth)

@@ -98,7 +98,7 @@ def sampled(method: str, path: Path, name: str, recipe: Sample | CogVideoX) -> F
     return Found(method=method, path=path, name=name, prompt=_flat(recipe.prompt), origin=origin)
 
 
-def captioned(method: str, folder: Path, listing: Path) -> list[Found]:
+def captioned(method: str, folder: Path, listing: Listing) -> list[Found]:
     """The clips in a folder that a table of the LOVEU-TGVE benchmark has captions for."""
     return [
         Found(

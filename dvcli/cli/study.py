@@ -92,7 +92,7 @@ def make(
         if folder is None:
             clips += _sampled(session, name, what)
         elif listing is not None and listing.benchmark:
-            clips += captioned(name, folder, listing.path)
+            clips += captioned(name, folder, listing)
         else:
             clips += scan(name, folder, prompts)
     found, unmatched = match(clips)
