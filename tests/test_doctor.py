@@ -57,7 +57,9 @@ def test_all_is_well_on_the_built_in_model_and_nothing_is_left(dvid: Dvid, home:
 
 def test_looking_at_a_used_cache_changes_nothing_in_it(dvid: Dvid, tuned: Path) -> None:
     def state() -> dict[str, int]:
-        return {str(p): p.stat().st_mtime_ns for p in tuned.rglob("*") if p.is_file()}
+        # Asking whether an empty file is locked sets its time, with a filelock that truncates.
+        files = (p for p in tuned.rglob("*") if p.is_file() and p.suffix != ".lock")
+        return {str(p): p.stat().st_mtime_ns for p in files}
 
     before = state()
     found = rows(dvid(*TINY).out)

@@ -1,5 +1,6 @@
 """A model's name leads to its folder: built in, local, in the Hub's cache, or from the Hub."""
 
+import importlib
 import logging
 import os
 import shutil
@@ -8,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx2
 import huggingface_hub
 import pytest
 from checkpoints import edit_json, write_clip, write_depth2img, write_estimator
@@ -19,6 +19,8 @@ from dvcli.models import layout, resolve
 from dvcli.models.resolve import DEFAULT, DELETED, FALLBACK
 
 COMMIT = DEFAULT.split("@")[1]
+# What the installed huggingface_hub speaks with: `httpx`, or `httpx2` in its newer versions.
+httpx = importlib.import_module(type(huggingface_hub.get_session()).__module__.split(".")[0])
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def refuse(*_: object, **__: object) -> None:
-        raise httpx2.ConnectError("no such host")
+        raise httpx.ConnectError("no such host")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
     return tmp_path / "hub"
@@ -109,8 +111,8 @@ def hub(online: None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 
 def refusal(kind: Any, status: int = 404) -> Exception:
-    request = httpx2.Request("GET", "https://huggingface.co/api/models/a/b")
-    error: Exception = kind("refused", response=httpx2.Response(status, request=request))
+    request = httpx.Request("GET", "https://huggingface.co/api/models/a/b")
+    error: Exception = kind("refused", response=httpx.Response(status, request=request))
     return error
 
 
@@ -408,7 +410,7 @@ def test_a_hub_out_of_reach_is_asked_once(
 
     def refuse(_: object, repo: str, **__: object) -> None:
         asked.append(repo)
-        raise httpx2.ConnectTimeout("no answer")
+        raise httpx.ConnectTimeout("no answer")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
     with pytest.raises(MissingError, match="cannot be reached"):
@@ -423,7 +425,7 @@ def test_a_hub_out_of_reach_is_asked_once(
         (refusal(errors.RepositoryNotFoundError, 401), MissingError, "no model `org/name`"),
         (refusal(errors.RevisionNotFoundError), MissingError, "no revision `v9`"),
         (refusal(errors.HfHubHTTPError, 503), MissingError, "cannot be reached"),
-        (httpx2.ReadTimeout("slow"), MissingError, "cannot be reached"),
+        (httpx.ReadTimeout("slow"), MissingError, "cannot be reached"),
         (ConnectionResetError(104, "reset"), MissingError, "cannot be reached"),
         (OSError(28, "No space left on device"), StorageError, "no room"),
         (KeyError("a bug"), KeyError, "a bug"),
