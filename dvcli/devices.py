@@ -1,11 +1,13 @@
 """Which device and number format `auto` means here, found out without importing torch."""
 
 import ctypes
+import math
 import os
 import platform
 import re
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from dvcli.errors import UsageError
 from dvcli.recipes import DType
@@ -37,6 +39,38 @@ def resolve_dtype(asked: str, device: str) -> DType:
                 return "fp32"
             return "bf16" if (_cuda_capability() or (0, 0)) >= (8, 0) else "fp16"
     raise UsageError(f"no number format `{asked}`", hint="one of auto, fp32, bf16, fp16")
+
+
+def processors(root: Path = Path("/")) -> int:
+    """How many processors' time this process may have: its affinity, and its cgroup's quota.
+
+    The quota is that of the group the process is in and of all groups around it, `cpu.max` of
+    version 2 or `cpu.cfs_quota_us` of version 1, as Linux lists them below `root`.
+    """
+    allowed = float(
+        len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    )
+    with suppress(OSError, UnicodeDecodeError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kinds, name = line.split(":", 2)
+            if kinds and "cpu" not in kinds.split(","):
+                continue
+            top = root / "sys/fs/cgroup" / ("cpu" if kinds else "")
+            group = top / name.lstrip("/")
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(top):
+                    allowed = min(allowed, _quota(folder))
+    return max(1, math.ceil(allowed))
+
+
+def _quota(folder: Path) -> float:
+    """Processors that the cgroup in the folder may keep busy."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            quota, period = " ".join((folder / n).read_text() for n in names).split()
+            if quota != "max" and int(quota) > 0:
+                return int(quota) / int(period)
+    return math.inf
 
 
 def _cuda_capability() -> tuple[int, int] | None:

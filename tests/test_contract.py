@@ -309,6 +309,25 @@ def test_an_interrupt_ends_the_shells_loop_around_it(base: Path, bikes: Path, ho
 PLAIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP tells its settings")
+@pytest.mark.parametrize(
+    ("given", "taken"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")]
+)
+def test_threads_that_wait_leave_the_cores_to_others_unless_told_not_to(
+    given: dict[str, str], taken: str
+) -> None:
+    code = "import sys; from dvcli.cli import entry; sys.argv = ['dvid', '--version']\n"
+    code += "try: entry()\nexcept SystemExit: import torch"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_DISPLAY_ENV": "true", **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert f"OMP_WAIT_POLICY = '{taken}'" in told
+
+
 def test_a_locale_that_is_not_utf_8_is_told_of_the_text_it_cannot_read(tuned: Path) -> None:
     said = process("sample", "-p", "ein Bär im Schnee", code=2, env=PLAIN)
     assert "`export LC_ALL=C.UTF-8`" in said.err

@@ -9,6 +9,8 @@ from contextlib import suppress
 
 def entry() -> None:
     """The console script."""
+    # A thread that spins for one whose core another program has holds up both for its whole slice.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     code = 0
 
     def leave() -> None:
