@@ -25,7 +25,7 @@ class DvidError(Exception):
 
 
 class UsageError(DvidError):
-    """The command line asks for something that makes no sense, or for no or several runs."""
+    """The command line asks for something that makes no sense, or that several runs could be."""
 
     exit_code = 2
 
@@ -37,7 +37,7 @@ class InputError(DvidError):
 
 
 class MissingError(DvidError):
-    """Something needed is absent: a model, an artifact, a clip."""
+    """Something needed is absent: a model, an artifact, a run, a clip."""
 
     exit_code = 4
 

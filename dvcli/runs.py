@@ -148,9 +148,7 @@ class Runs:
         except FileNotFoundError:
             raise self._unknown(name) from None
         except OSError as refused:
-            raise StorageError(
-                f"the run file `{path}` cannot be read: {refused.strerror}"
-            ) from None
+            raise _unread(path, refused) from None
 
     def all(self) -> list[Run]:
         """Every run that can be read, the one worked on last first; the others with a warning."""
@@ -165,11 +163,13 @@ class Runs:
         return sorted(found, key=lambda run: (-run.updated, -run.created, run.name))
 
     def names(self) -> list[str]:
-        """The name of every run, damaged ones included."""
+        """The name of every run, damaged ones included. Raises `StorageError`."""
         try:
             listed = list(self.folder.iterdir())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter of a home that is none
             return []
+        except OSError as refused:
+            raise _unread(self.folder, refused) from refused
         names = [p.name.removesuffix(".json") for p in listed if p.name.endswith(".json")]
         # Some file systems give back decomposed names.
         return sorted(n for name in names if _fits(n := unicodedata.normalize("NFC", name)))
@@ -214,7 +214,7 @@ class Runs:
         except FileNotFoundError:
             return []
         except OSError as refused:
-            raise StorageError(f"`{log}` cannot be read: {refused.strerror}") from None
+            raise _unread(log, refused) from None
         made: dict[str, Made] = {}
         for line in filter(None, lines):
             try:
@@ -277,6 +277,16 @@ class Runs:
                 return run.name
         return name_for(Path(clip).stem, self.names())
 
+    def twin(self, run: Run, recipe: Recipe) -> Run | None:
+        """The run of another directory that holds that very tuning; None where there is none.
+
+        It never becomes this one's: by its name each directory's next command would go on with what
+        the other one did to it last, another inversion or another tuning.
+        """
+        own = _real(".", run.cwd)
+        others = (other for other in self.all() if other.cwd and _real(".", other.cwd) != own)
+        return next((other for other in others if other.recipes.get(recipe.stage) == recipe), None)
+
     def prepare(self) -> None:
         """Raises `StorageError` where no run could be saved, so that nobody works for nothing."""
         probe = self.folder / f".{os.urandom(8).hex()}.tmp"
@@ -298,8 +308,10 @@ class Runs:
         for name in self.names():
             try:
                 text = self._path(name).read_text("utf-8", "replace")
-            except OSError:
-                continue
+            except FileNotFoundError:
+                continue  # removed since the folder was listed
+            except OSError as refused:
+                raise _unread(self._path(name), refused) from refused
             found.update(re.findall(r"\b[0-9a-f]{64}\b", text))
         return found
 
@@ -316,7 +328,8 @@ class Runs:
 
         `ref` is a name, `last`, `last~N` or the first 4 or more hex digits of a key of the run.
         Without one: `DVID_RUN`, the last run made from `cwd` or its nearest parent that has any,
-        and on a terminal the last anywhere. Raises `MissingError` and `UsageError`.
+        and on a terminal the last anywhere. Raises `MissingError` where there is none, and
+        `UsageError` where several could be meant.
         """
         ref = ref or env.get("DVID_RUN") or None
         if ref is not None:
@@ -325,11 +338,11 @@ class Runs:
         if mine := last_from(runs, cwd):
             return mine, f"going on with the run `{mine.name}`"
         if not runs:
-            raise UsageError("there is no run yet", hint="`dvid tune CLIP CAPTION` makes one")
+            raise MissingError("there is no run yet", hint="`dvid tune CLIP CAPTION` makes one")
         last = runs[0]
         if terminal:
             return last, f"no run was made from here, going on with `{last.name}` of `{last.cwd}`"
-        raise UsageError(
+        raise MissingError(
             f"no run was made from `{cwd}`",
             hint=f"`dvid {verb} {_quoted(last.name)}` takes the last one made anywhere",
         )
@@ -515,6 +528,13 @@ def _quoted(name: str) -> str:
     import shlex
 
     return shlex.quote(name)
+
+
+def _unread(path: Path, refused: OSError) -> StorageError:
+    return StorageError(
+        f"`{path}` cannot be read: {refused.strerror}",
+        hint="runs are kept there; `DVID_STATE_DIR` names another folder for them",
+    )
 
 
 def _unwritten(path: Path, refused: OSError) -> StorageError:

@@ -115,9 +115,9 @@ def test_a_clip_that_is_none_is_exit_3_in_two_lines(
         (["tune", "CLIP", "a", "--model", "BASE", "--memory-limit", "lots"], 2, "`lots` is no"),
         (["tune", "CLIP", "a", "--frames", "4000", "--model", "BASE"], 2, "`--frames` is `4000`"),
         (["tune"], 2, "tuning takes a clip and what it shows"),
-        (["sample", "-p", "a fox"], 2, "there is no run yet"),
+        (["sample", "-p", "a fox"], 4, "there is no run yet"),
         (["sample", "nosuch", "-p", "a fox"], 4, "nosuch"),
-        (["invert"], 2, "there is no run yet"),
+        (["invert"], 4, "there is no run yet"),
         (["eval", "nosuch.mp4"], 4, "nosuch.mp4"),
     ],
 )
@@ -238,7 +238,46 @@ def test_running_out_of_memory_in_tuning_keeps_the_last_whole_step(
     with monkeypatch.context() as patch:
         patch.setattr(tuning, "predict", full_at_the_third_step)
         dvid(*command, code=5)
-    assert "going on from step 2" in dvid(*command, "-v").err
+    assert "tune: going on from step 2\n" in dvid(*command).err
+
+
+def test_a_tuning_whose_newest_checkpoint_is_damaged_says_the_step_that_it_goes_on_from_once(
+    dvid: Dvid, base: Path, bikes: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from dvcli.core import tuning
+
+    command = ["tune", bikes, "a", "--steps", "4", "--model", base]
+    command += ["--frames", "2", "--size", "64"]
+    predict = tuning.predict
+
+    def full_at_the(number: int) -> object:
+        calls: list[int] = []
+
+        def full(*arguments: object) -> object:
+            calls.append(1)
+            if len(calls) == number:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return predict(*arguments)
+
+        return full
+
+    for number in (3, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(tuning, "predict", full_at_the(number))
+            dvid(*command, code=5)
+    newest = max((home / "cache" / "v1" / "partial").glob("*/step-*.safetensors"))
+    assert newest.name == "step-0000003.safetensors"
+    newest.write_bytes(b"damaged")
+    saved = {path: path.read_bytes() for path in newest.parent.iterdir()}
+    err = dvid(*command).err
+    assert err.count("going on from step") == 1
+    assert "tune: going on from step 2\n" in err
+    newest.parent.mkdir(exist_ok=True)
+    for path, data in saved.items():
+        path.write_bytes(data)
+    assert "going on" not in dvid(*command, "-q", "--refresh").err
 
 
 def test_deltas_of_another_base_are_refused_where_they_are_loaded(dvid: Dvid, tuned: Path) -> None:
@@ -273,7 +312,7 @@ def test_outside_a_terminal_no_run_of_this_directory_is_an_error_with_the_comman
 ) -> None:
     monkeypatch.delenv("DVID_RUN")
     monkeypatch.chdir(tmp_path)
-    said = dvid("sample", "-p", "a", code=2)
+    said = dvid("sample", "-p", "a", code=4)
     assert "hint: `dvid sample bikes" in said.err
 
 

@@ -1,11 +1,18 @@
 """What cannot be read of a command line is said in one plain sentence, with what was meant."""
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from program import Dvid, process
 
+from dvcli.cli.app import app
+
+RANGE = re.compile(r"(-?[0-9][0-9.e-]*) to ([0-9](?:[0-9.e]*[0-9])?)")
+BEYOND = {"--weight-decay": 2, "--depth-near": -2, "--depth-far": -2}
 TUNE = ["tune", "CLIP", "a man", "--model", "BASE"]
 
 
@@ -56,8 +63,66 @@ def test_a_wrong_value_that_is_configured_is_said_in_the_same_words(
     else:
         Path("dvid.toml").write_text('[tune]\nsteps = "many"\n')
     err = dvid("tune", bikes, "a man", code=2).err
-    named = "`DVID_TUNE_STEPS`" if place == "variable" else "dvid.toml` line 2"
+    named = "`DVID_TUNE_STEPS`" if place == "variable" else "line 2, `steps` in `[tune]`"
     assert f"{named}: `--steps` is `many`, which is no whole number\n" in err
+    assert "hint: `dvid tune --help` says what `--steps` takes" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("frames = 5000", "`--frames` is `5000`, which is not between 1 and 512"),
+        ("lr = 7", "`--lr` is `7`, which is not between 0 and 1"),
+        ('fit = "stretch"', "`--fit` is `stretch`, which is neither crop, squash nor pad"),
+        ("fit = true", "`--fit` is `true`, which is not a text or a number"),
+    ],
+)
+def test_a_configured_value_that_is_not_allowed_is_told_its_place_and_what_is(
+    dvid: Dvid, bikes: Path, base: Path, line: str, wrong: str
+) -> None:
+    Path("dvid.toml").write_text(f"[tune]\n{line}\n")
+    err = dvid("tune", bikes, "a man", "--model", base, code=2).err
+    assert "dvid.toml" in err.splitlines()[0]
+    assert err.splitlines()[0].endswith(wrong)
+    assert err.splitlines()[1].startswith("hint: `dvid tune --help`")
+
+
+def test_a_wrong_value_that_was_typed_is_not_laid_to_a_file(
+    dvid: Dvid, bikes: Path, base: Path
+) -> None:
+    Path("dvid.toml").write_text("[tune]\nframes = 4\n")
+    err = dvid("tune", bikes, "a man", "--model", base, "--frames", "5000", code=2).err
+    assert "dvid.toml" not in err
+
+
+def test_a_wrong_value_of_what_every_command_has_points_at_the_help_that_tells_it(
+    dvid: Dvid,
+) -> None:
+    Path("dvid.toml").write_text('attention = "much"\n')
+    err = dvid("runs", code=2).err
+    assert "line 1, `attention`: `--attention` is `much`, which is neither auto" in err
+    assert "hint: `dvid --help` says what `--attention` takes" in err
+
+
+@pytest.mark.parametrize(
+    ("table", "meant"),
+    [("[sampel]", "`[sample]`"), ("[cahe]", "`[cache]`"), ("[cache.gcc]", "`[cache.gc]`")],
+)
+def test_an_unknown_table_is_called_a_table_and_told_the_one_that_was_meant(
+    dvid: Dvid, table: str, meant: str
+) -> None:
+    Path("dvid.toml").write_text(f"steps = 3\n\n{table}\nsteps = 3\n")
+    lines = dvid("runs", code=2).err.splitlines()
+    assert f"`{table}` in" in lines[0]
+    assert lines[0].endswith(f"dvid.toml` line 3 is no table, did you mean {meant}?")
+    assert lines[1] == "hint: a table is named after a command, and `dvid --help` lists them"
+
+
+def test_what_cannot_be_configured_is_said_to_be_of_one_command(dvid: Dvid) -> None:
+    Path("dvid.toml").write_text('[sample]\nprompt = "a fox"\n')
+    err = dvid("runs", code=2).err
+    assert "is about one command and cannot be configured" in err
+    assert "hint: give `--prompt` on the command line" in err
 
 
 @pytest.mark.parametrize(
@@ -105,12 +170,26 @@ def test_a_caption_without_quotes_is_told_of_quotes(dvid: Dvid) -> None:
 
 
 def test_an_option_before_the_command_is_told_its_place(dvid: Dvid) -> None:
-    err = dvid("-q", "sample", code=2).err
-    assert "hint: options come after the command: `dvid sample -q`" in err
+    err = dvid("--offline", "sample", code=2).err
+    assert "hint: options come after the command: `dvid sample --offline`" in err
+
+
+@pytest.mark.parametrize("options", [["--json"], ["-0"], ["-q"], ["-v"], ["-qv", "--null"]])
+@pytest.mark.parametrize("command", [["runs"], ["cache", "ls"], ["show", "bikes"]])
+def test_what_every_command_takes_may_stand_before_its_name(
+    dvid: Dvid, tuned: Path, options: list[str], command: list[str]
+) -> None:
+    before, after = dvid(*options, *command), dvid(*command, *options)
+    assert (before.out, before.err) == (after.out, after.err)
+    assert before.out
+
+
+def test_an_option_without_a_command_is_still_an_error(dvid: Dvid) -> None:
+    assert "has no option `--json`" in dvid("--json", code=2).err
 
 
 def test_quiet_hides_no_hint(dvid: Dvid) -> None:
-    err = dvid("sample", "-p", "a fox", "-q", code=2).err
+    err = dvid("sample", "-p", "a fox", "-q", code=4).err
     assert err == "error: there is no run yet\nhint: `dvid tune CLIP CAPTION` makes one\n"
 
 
@@ -139,6 +218,28 @@ def test_a_number_out_of_range_is_told_the_range(
     if value == "64x9000":
         named, value = "the height", "9000"
     assert lines[0] == f"error: {named} is `{value}`, which is not between {least} and {most}"
+
+
+@pytest.mark.parametrize("command", ["extract", "depth", "tune", "invert", "sample"])
+def test_a_range_in_the_help_is_the_range_that_an_error_tells(
+    dvid: Dvid, tuned: Path, bikes: Path, base: Path, command: str
+) -> None:
+    group: Any = typer.main.get_command(app)
+    told = {max(p.opts, key=len): p.help or "" for p in group.commands[command].params}
+    found = [(o, *m.groups()) for o, said in told.items() if (m := RANGE.search(said))]
+    assert len(found) > 1
+    own: dict[str, list[str | Path]] = {
+        "extract": [bikes, "--model", base, "-o", "x.mp4"],
+        "depth": [bikes, "--model", base, "-o", "x.mp4"],
+        "tune": [bikes, "a man", "--model", base],
+        "invert": ["bikes"],
+        "sample": ["bikes", "-p", "a fox"],
+    }
+    for option, least, most in found:
+        err = dvid(command, *own[command], f"{option}={BEYOND.get(option, -1)}", "-n", code=2).err
+        bounds = re.search(r"not between (\S+) and (\S+)", err)
+        assert bounds is not None, f"{option}: {err}"
+        assert [float(bounds[1]), float(bounds[2])] == [float(least), float(most)], option
 
 
 @pytest.mark.parametrize("size", ["-1", "100000"])

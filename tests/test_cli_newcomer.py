@@ -11,6 +11,7 @@ from program import Dvid
 from dvcli.cli.cache import size
 from dvcli.cli.output import LONGEST, slug
 from dvcli.cli.prompts import gather
+from dvcli.cli.quoting import number
 from dvcli.errors import ResourceError
 
 pytestmark = pytest.mark.usefixtures("there")
@@ -25,23 +26,25 @@ def there(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.chdir(request.getfixturevalue("tuned_home") / "work")
 
 
-def test_tuning_the_same_clip_otherwise_says_what_the_run_held_once_it_is_replaced(
+def test_tuning_the_same_clip_otherwise_says_what_the_run_holds_once_and_before_the_work(
     dvid: Dvid, tuned: Path, base: Path, bikes: Path
 ) -> None:
     err = dvid("tune", bikes, "two men", "--model", base, *FEW).err
     (line,) = [line for line in err.splitlines() if line.startswith(TAKEN)]
-    assert err.index(line) > err.index("tune: done")
+    assert err.index(line) < min(err.index("depth: "), err.index("tune 0/1"))
     assert "`a man` and `--steps 2`" in line
     assert "stays in the cache" in line
     assert "`--run NAME` keeps both" in line
 
 
-def test_a_tuning_that_fails_is_not_said_to_have_replaced_another(
+def test_a_tuning_that_fails_was_only_said_to_take_anothers_place_once_done(
     dvid: Dvid, tuned: Path, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dvcli.stages.tune.build", refuse)
+    kept = dvid("runs", "--json").out
     err = dvid("tune", bikes, "two men", "--model", base, *FEW, code=5).err
-    assert TAKEN not in err
+    assert "takes its place once it is done" in err
+    assert dvid("runs", "--json").out == kept
 
 
 def refuse(*_: object) -> None:
@@ -73,6 +76,30 @@ def test_both_tunings_are_kept_where_the_second_gets_a_name(
     assert listed == ["men", "bikes"]
 
 
+def test_the_same_tuning_from_another_folder_is_told_which_run_it_is_and_why_it_is_not_that_one(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Path.cwd()
+    monkeypatch.delenv("DVID_RUN")
+    (tuned / "elsewhere").mkdir()
+    monkeypatch.chdir(tuned / "elsewhere")
+    same: list[str | Path] = ["--steps", "2", "--frames", "3", "--size", "64", "--model", base]
+    said = dvid("tune", bikes, "a man", *same)
+    assert said.lines == ["bikes-2"]
+    assert f"the run `bikes` of the folder `{first}` is this very tuning" in said.err
+    assert "each folder has a last run of its own, so here it is `bikes-2`" in said.err
+    assert "this very tuning" not in dvid("tune", bikes, "a man", *same).err
+    dvid("invert", "--steps", "2")
+    monkeypatch.chdir(first)
+    assert json.loads(dvid("sample", "-p", "a fox", "--json").out)["run"] == "bikes"
+
+
+@pytest.mark.parametrize("command", ["tune", "sample", "invert"])
+def test_help_says_that_the_last_run_is_that_of_the_folder(dvid: Dvid, command: str) -> None:
+    shown = " ".join(dvid(command, "--help").out.split())
+    assert ("last run of this folder" if command == "tune" else "this folder's last") in shown
+
+
 def test_the_same_tuning_again_takes_nothings_place(
     dvid: Dvid, tuned: Path, base: Path, bikes: Path
 ) -> None:
@@ -85,7 +112,7 @@ def test_the_same_tuning_again_takes_nothings_place(
     [
         (["--frames", "2"], "`--frames 3`"),
         (["--size", "96x64"], "`--size 64x64`"),
-        (["--lr", "1e-4"], "`--lr 1e-05`"),
+        (["--lr", "1e-4"], "`--lr 1e-5`"),
         (["--fit", "pad"], "`--fit crop`"),
     ],
 )
@@ -113,7 +140,7 @@ def test_a_batch_says_which_runs_it_tunes_otherwise(
     jobs.write_text(f'{{"clip": "{bikes}", "caption": "two men", {tuning}}}\n')
     for words in (["-n"], []):
         err = dvid("batch", jobs, *words).err
-        assert "`a man` and `--steps 2`: this tuning takes its place" in err
+        assert err.count("`a man` and `--steps 2`: this tuning takes its place once it is") == 1
         assert '`"run": "NAME"` keeps both' in err
 
 
@@ -130,7 +157,32 @@ def test_the_built_in_model_at_the_rate_of_large_ones_is_told_its_own(
     dvid: Dvid, bikes: Path, options: list[str], noted: bool
 ) -> None:
     err = dvid("tune", bikes, "a man", "--model", "tiny", "--frames", "3", "-n", *options).err
-    assert ("`--lr 0.0003` suits it" in err) is noted
+    assert ("`--lr 1e-5`, which suits" in err and "`--lr 3e-4` suits it" in err) is noted
+
+
+@pytest.mark.parametrize("wrong", ["no clip", "too few frames"])
+def test_nothing_is_said_of_a_rate_before_an_error_about_the_clip(
+    dvid: Dvid, bikes: Path, wrong: str
+) -> None:
+    Path("none.mp4").write_text("no clip at all\n" * 40)
+    clip = "none.mp4" if wrong == "no clip" else bikes
+    err = dvid("tune", clip, "a man", "--model", "tiny", "--frames", "300", code=3).err
+    assert err.startswith("error: ")
+    assert "--lr" not in err
+
+
+@pytest.mark.parametrize(
+    ("value", "typed"), [(3e-4, "3e-4"), (1e-5, "1e-5"), (0.5, "0.5"), (12.0, "12"), (1e6, "1e6")]
+)
+def test_a_number_is_told_as_it_is_typed(value: float, typed: str) -> None:
+    assert number(value) == typed
+    assert float(typed) == value
+
+
+def test_the_rate_is_told_as_the_help_has_it(dvid: Dvid) -> None:
+    shown = dvid("tune", "--help").out
+    assert "[1e-5]" in shown
+    assert "--lr 3e-4" in shown
 
 
 def test_another_model_is_told_of_no_rate(dvid: Dvid, base: Path, bikes: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_hint_without_a_run_names_the_command_that_was_meant(
 ) -> None:
     monkeypatch.delenv("DVID_RUN")
     monkeypatch.chdir(tmp_path)
-    assert "hint: `dvid invert bikes`" in dvid("invert", code=2).err
+    assert "hint: `dvid invert bikes`" in dvid("invert", code=4).err
 
 
 def test_a_wrong_value_is_refused_before_a_model_is_looked_for(dvid: Dvid, bikes: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_run_made_in_a_deleted_directory_is_nobodys_default(
     gone.rmdir()
     assert dvid("extract", bikes, *TINY).lines == ["bikes"]
     monkeypatch.chdir(tmp_path)
-    dvid("sample", "-p", "x", "-n", code=2)
+    dvid("sample", "-p", "x", "-n", code=4)
 
 
 def test_a_mistyped_variable_is_an_error_with_a_suggestion(

@@ -14,6 +14,7 @@ from program import Dvid
 from dvcli.cli.output import provenance
 from dvcli.cli.quoting import hidden
 from dvcli.recipes import Extract, Render
+from dvcli.runs import Runs
 from dvcli.video.metadata import read_metadata
 from dvcli.video.write import write
 
@@ -118,7 +119,7 @@ def test_show_keeps_a_given_depth_and_its_direction(
     dvid("invert", "--steps", "1")
     path = dvid("sample", "-p", "a fox").lines[0]
     ran, made = dvid("show").lines, dvid("show", path).lines
-    assert (ran[0].split()[1] == "depth") == bool(inverted)
+    assert ("depth" in [line.split()[1] for line in ran]) == bool(inverted)
     replay(dvid, home, ran, {})
     names = {"CLIP": bikes, "MODEL": base, "DEPTH": bikes}
     assert replay(dvid, home, made, names) == path
@@ -130,13 +131,13 @@ def test_show_keeps_an_estimator_that_is_not_the_models_own(
     other = write_depth2img(tmp_path / "other", seed=1)
     dvid("depth", bikes, *TINY, "--estimator", other, "--invert-depth")
     alone = dvid("show").lines
-    assert "--estimator" in alone[0]
+    assert "--estimator" in alone[-1]
     dvid("tune", "--run", "bikes", "a man", "--steps", "1", "--model", base)
     dvid("invert", "--steps", "1")
     path = dvid("sample", "-p", "a fox").lines[0]
     ran, made = dvid("show").lines, dvid("show", path).lines
     replay(dvid, home, ran, {})
-    assert "--run last" in made[1]
+    assert "--run bikes" in made[2]
     names = {"CLIP": bikes, "MODEL": base, "ESTIMATOR": other}
     assert replay(dvid, home, made, names) == path
     replay(dvid, home, alone, {})
@@ -148,7 +149,7 @@ def test_show_tells_another_estimator_from_the_model_that_the_run_began_with(
     other = write_depth2img(tmp_path / "other", seed=1)
     dvid("depth", bikes, *TINY, "--model", base)
     own = dvid("show").lines
-    assert "--model" in own[0]
+    assert "--model" in own[-1]
     dvid("depth", "bikes", "--estimator", other)
     lines = dvid("show").lines
     replay(dvid, home, lines, {})
@@ -161,7 +162,7 @@ def test_show_of_the_models_own_depth_upside_down_makes_it_before_tuning(
     dvid("depth", bikes, *TINY, "--model", base, "--invert-depth")
     dvid("tune", "--run", "bikes", "a man", "--steps", "1")
     lines = dvid("show").lines
-    assert [line.split()[1] for line in lines] == ["depth", "tune"]
+    assert [line.split()[1] for line in lines] == ["extract", "depth", "tune"]
     replay(dvid, home, lines, {})
 
 
@@ -192,6 +193,77 @@ def test_show_of_frames_and_of_depth_writes_that_file_again(
     Path(path).unlink()
     assert replay(dvid, home, lines, {"CLIP": bikes, "MODEL": base}) == path
     assert Path(path).read_bytes() == before
+
+
+def test_show_of_a_file_names_the_clip_the_model_and_the_run_that_are_known_here(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    path = dvid("sample", "-p", "a fox").lines[0]
+    tune, invert, sample = map(words, dvid("show", path).lines)
+    assert tune[:4] == ["dvid", "tune", str(bikes), "a man"]
+    assert tune[tune.index("--model") + 1] == str(base)
+    assert tune[tune.index("--run") + 1] == "bikes"
+    assert (invert[:3], sample[:3]) == (["dvid", "invert", "bikes"], ["dvid", "sample", "bikes"])
+
+
+def test_lines_pasted_in_another_folder_make_the_file_again_and_not_of_that_folders_run(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(dvid("sample", "-p", "a fox").lines[0]).resolve()
+    monkeypatch.delenv("DVID_RUN")
+    monkeypatch.chdir(tuned)
+    dvid("extract", bikes, *TINY, "--run", "another")
+    for line in dvid("show", path).lines:
+        again = dvid(*words(line)[1:]).lines[-1]
+    assert Path(again).resolve() != path
+    assert Path(again).read_bytes() == path.read_bytes()
+
+
+def test_a_clip_that_is_another_now_is_not_named(
+    dvid: Dvid, home: Path, base: Path, bikes: Path
+) -> None:
+    shutil.copy(bikes, "clip.mp4")
+    dvid("tune", "clip.mp4", "a man", "--model", base, *TUNED)
+    dvid("invert", "--steps", "1")
+    path = dvid("sample", "-p", "a fox").lines[0]
+    assert "/clip.mp4" in dvid("show", path).lines[0]
+    with Path("clip.mp4").open("ab") as file:
+        file.write(b"more")
+    lines = [words(line) for line in dvid("show", path).lines]
+    assert lines[0][2] == "CLIP"
+    name = lines[0][lines[0].index("--run") + 1]
+    assert name.startswith("again-")
+    assert [line[2] for line in lines[1:]] == [name, name]
+
+
+@pytest.mark.parametrize("since", ["tuned", "inverted"])
+def test_a_run_that_is_otherwise_now_is_left_as_it_is_by_the_lines_of_an_older_file(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path, since: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(dvid("sample", "-p", "a fox").lines[0])
+    before = path.read_bytes()
+    monkeypatch.chdir(tuned / "work")
+    if since == "tuned":
+        dvid("tune", "--run", "bikes", "two men", "--steps", "1")
+    else:
+        dvid("invert", "bikes", "--steps", "2")
+    kept = Runs.open().get("bikes")
+    for line in dvid("show", path).lines:
+        again = dvid(*words(line)[1:]).lines[-1]
+    assert again.startswith("out/again-")
+    assert Path(again).read_bytes() == before
+    assert Runs.open().get("bikes") == kept
+
+
+def test_a_file_of_nobodys_run_has_placeholders_and_a_run_of_its_own(
+    dvid: Dvid, tuned: Path, home: Path
+) -> None:
+    path = dvid("sample", "-p", "a fox").lines[0]
+    shutil.rmtree(home / "state")
+    tune, invert, sample = map(words, dvid("show", path).lines)
+    assert "CLIP" in tune
+    assert "MODEL" in tune
+    assert invert[2] == sample[2] == tune[tune.index("--run") + 1]
 
 
 def test_a_file_never_names_the_folder_of_its_model(dvid: Dvid, tuned: Path, base: Path) -> None:

@@ -104,14 +104,16 @@ def test_the_group_of_the_benchmark_is_what_fast_does() -> None:
     assert [set(found) for found in alone] == [set(pair) for pair in zip(SET, PLAIN, strict=True)]
 
 
-def test_the_commands_that_make_a_fast_clip_again_name_its_values() -> None:
+def test_the_commands_that_make_a_fast_clip_again_say_fast_and_any_others_their_values() -> None:
     tuned = replace(OWN.tuned, frames=replace(OWN.tuned.frames, size=(64, 64)))
     recipe = sampled(Switches(), Switches(fast=True), own=replace(OWN, tuned=tuned))
     *_, invert, sample = commands(recipe, Names())
     assert f"--steps {fast.STEPS}" in invert
-    assert f"--reuse {fast.REUSE}" in sample
-    assert f"--guidance-until {fast.GUIDANCE_UNTIL}" in sample
-    assert "--fast" not in sample
+    assert "--fast" in sample
+    assert not any(switch in sample for switch in ("--reuse", "--guidance-until"))
+    longer = replace(recipe, inverted=replace(recipe.inverted, steps=fast.STEPS + 2))
+    for other in (replace(recipe, reuse=5), replace(recipe, guidance_until=1.0), longer):
+        assert "--fast" not in commands(other, Names())[-1]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`dvid report`: what goes in, what comes out, and what is refused before any work."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -256,7 +257,60 @@ def test_show_gives_the_commands_of_every_clip_in_a_grid_or_sheet(
     lines = [x for x in dvid("show", f"x.{kind}").lines if x.startswith("dvid sample")]
     ran = [x for path in sampled for x in dvid("show", path).lines if x.startswith("dvid sample")]
     assert lines == ran
-    assert len(dvid("show", f"x.{kind}", "--json").lines) == 4
+    *clips, report = map(json.loads, dvid("show", f"x.{kind}", "--json").lines)
+    assert len(clips) == 4
+    assert report["commands"] == [f"dvid report bikes -o x.{kind}"]
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.mp4", "x.html"])
+def test_show_of_a_report_gives_each_command_once_and_last_the_reports_own(
+    dvid: Dvid, sampled: list[Path], name: str
+) -> None:
+    options = ["--title", "two 'words'", "--width", "700"]
+    dvid("report", "-o", name, *options)
+    lines = dvid("show", name).lines
+    assert len(set(lines)) == len(lines)
+    verbs = [line.split()[1] for line in lines]
+    assert verbs == ["tune", "invert", *["sample"] * 4, "report"]
+    asked = ["--width", "700", "--title", "two 'words'"]
+    assert shlex.split(lines[-1]) == ["dvid", "report", "bikes", *asked, "-o", name]
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_pasted_lines_of_a_grid_or_sheet_make_its_very_bytes_again(
+    dvid: Dvid, sampled: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    dvid("report", "-o", f"x.{kind}", "--no-source")
+    before = Path(f"x.{kind}").read_bytes()
+    lines = dvid("show", f"x.{kind}").lines
+    shutil.rmtree(home / "state")
+    monkeypatch.delenv("DVID_RUN")
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir(home / "elsewhere")
+    for line in lines:
+        dvid(*shlex.split(line)[1:])
+    assert Path(f"x.{kind}").read_bytes() == before
+
+
+def test_the_lines_of_a_report_that_shows_less_than_the_run_has_now_make_a_run_of_their_own(
+    dvid: Dvid, sampled: list[Path]
+) -> None:
+    dvid("report", "-o", "x.png")
+    dvid("sample", "-p", "one more")
+    *_, last = dvid("show", "x.png").lines
+    assert last.startswith("dvid report again-")
+
+
+def test_what_a_strangers_report_says_of_its_look_is_no_other_option(
+    dvid: Dvid, sampled: list[Path]
+) -> None:
+    dvid("report", "-o", "x.webp")
+    story = json.loads(read_metadata(Path("x.webp")) or "")
+    story["look"] = {"overwrite": True, "output": "y", "title": "-o y", "fps": "z", "crf": 3}
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    write(Path("y.webp"), frames, fps=8, metadata=json.dumps(story))
+    last = shlex.split(dvid("show", "y.webp").lines[-1])
+    assert last == ["dvid", "report", "bikes", "--crf", "3", "--title=-o y", "-o", "y.webp"]
 
 
 @pytest.mark.parametrize("kind", ["png", *MOVING])

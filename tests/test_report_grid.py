@@ -16,7 +16,7 @@ from dvcli.report import places
 from dvcli.report.facts import NO_STYLE, changed, facts, values, varying, without_style
 from dvcli.report.footage import Footage, reduced, thinned
 from dvcli.report.grid import GAP, LARGEST, MARGIN, PAPER, Band, grid
-from dvcli.report.lettering import font_for, wrapped
+from dvcli.report.lettering import SPACE, draw, font_for, length, wrapped
 from dvcli.report.reels import Reel, Shot
 from dvcli.report.sheet import Row, contact_sheet
 from dvcli.styles import Style
@@ -312,3 +312,12 @@ def test_a_sheet_of_long_clips_shows_some_of_their_frames(tmp_path: Path) -> Non
     contact_sheet(tmp_path / "x.png", [Row(title="a", remark="", frames=clip(0, 100))])
     with Image.open(tmp_path / "x.png") as sheet:
         assert sheet.width == 1400
+
+
+def test_words_are_parted_by_a_gap_that_can_be_seen() -> None:
+    font = font_for("near is", 20)
+    assert length("a b", font) - 2 * length("a", font) >= SPACE * 20 - 1
+    image = Image.new("RGB", (80, 30), (255, 255, 255))
+    draw(image, (0, 0), ["ll ll"], font, (0, 0, 0))
+    dark = (np.asarray(image).min(axis=(0, 2)) < 128).nonzero()[0]
+    assert np.diff(dark).max() >= SPACE * 20

@@ -1,5 +1,6 @@
 """A run is found by name, by order, by key, or by where it was made; and comes back as it was."""
 
+import errno
 import json
 import os
 import unicodedata
@@ -232,6 +233,25 @@ def test_runs_are_listed_by_their_last_use(runs: Runs) -> None:
 def test_without_a_folder_there_are_no_runs(runs: Runs) -> None:
     assert (runs.all(), runs.names(), runs.roots()) == ([], [], set())
     assert not runs.folder.exists()
+
+
+def test_runs_that_cannot_be_read_are_not_taken_for_none(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they keep would be collected else."""
+    runs.save(run("a"))
+
+    def refuse(path: Path, *rest: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", refuse)
+        with pytest.raises(StorageError, match=r"a\.json` cannot be read: Input/output error"):
+            runs.roots()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for listing in (runs.names, runs.all, runs.roots):
+        with pytest.raises(StorageError, match=f"`{runs.folder}` cannot be read: Input/output"):
+            listing()
 
 
 def test_a_damaged_file_hides_no_other_run(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
@@ -582,7 +602,7 @@ def test_on_a_terminal_the_last_run_anywhere_is_taken_and_told(
 @pytest.mark.parametrize(
     ("ref", "error", "says", "hint"),
     [
-        (None, UsageError, "no run was made from `/`", "`dvid sample home`"),
+        (None, MissingError, "no run was made from `/`", "`dvid sample home`"),
         ("gone", MissingError, "no run named `gone`", "`dvid runs` lists them"),
         ("last~4", MissingError, "no run `last~4`, only 4 in all", "`dvid runs` lists them"),
         ("ab1", MissingError, "no run named `ab1`", "`dvid runs` lists them"),
@@ -600,7 +620,7 @@ def test_no_run_that_could_be_meant_is_an_error_with_a_way_on(
 
 
 def test_the_hint_names_the_command_that_was_typed(several: Runs) -> None:
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(MissingError) as raised:
         several.resolve(None, cwd=Path("/"), env={}, terminal=False, verb="invert")
     assert raised.value.hint == "`dvid invert home` takes the last one made anywhere"
 
@@ -618,6 +638,6 @@ def test_two_keys_of_one_run_are_no_ambiguity(several: Runs) -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_without_any_run_the_way_to_make_one_is_told(runs: Runs, terminal: bool) -> None:
-    with pytest.raises(UsageError, match="there is no run yet") as raised:
+    with pytest.raises(MissingError, match="there is no run yet") as raised:
         runs.resolve(None, cwd=Path("/"), env={}, terminal=terminal)
     assert raised.value.hint == "`dvid tune CLIP CAPTION` makes one"

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from media import real_clips
+from PIL import Image
 from program import Dvid
 
+from dvcli.bundled.world.clips import clip
 from dvcli.cli.demo import CLIP
-from dvcli.video.cuts import LEAST, cuts
+from dvcli.video.cuts import LEAST, cuts, unlike
 from dvcli.video.read import read
 from dvcli.video.write import write
 
@@ -74,6 +76,68 @@ def test_a_cut_between_the_frames_chosen_is_warned_of_with_the_times_that_avoid_
         said = dvid("extract", "two.mp4", "--frames", "6", "--size", "64", *options)
         assert "warning" not in said.err
     assert "warning" not in dvid("extract", "two.mp4", "-q", "--refresh", "--run", "x").err
+
+
+def panned(picture: np.ndarray, overlap: float, frames: int = 8) -> np.ndarray:
+    """A camera that pans over a picture; so much of each frame is in the next."""
+    side = picture.shape[0]
+    step = round(side * (1 - overlap))
+    wide = Image.fromarray(picture).resize((side + step * (frames - 1), 2 * side))
+    return np.stack(
+        [np.asarray(wide)[side // 2 :][:side, n * step :][:, :side] for n in range(frames)]
+    )
+
+
+@pytest.mark.parametrize("count", [4, 6, 8, 10, 12, 16])
+def test_the_frames_of_a_montage_are_hardly_alike_however_many_are_taken(
+    count: int, bikes: Path
+) -> None:
+    assert unlike(chosen(bikes, count))
+
+
+def test_frames_of_unlike_clips_are_hardly_alike() -> None:
+    clips = [world(seed) for seed in range(6000, 6008)]
+    assert unlike(np.stack([frames[number] for number, frames in enumerate(clips)]))
+
+
+@pytest.mark.parametrize("count", [4, 5, 8, 12, 24])
+@pytest.mark.parametrize("name", ["bigbuckbunny.mp4", "carphone_pristine.mp4"])
+def test_a_real_clip_of_one_shot_is_alike(name: str, count: int) -> None:
+    assert not unlike(chosen(real_clips()[name], count))
+
+
+@pytest.mark.parametrize("shot", [(0.04, 1.1), (1.3, 2.9), (3.2, 5.3), (5.6, 7.3), (7.6, 9.9)])
+def test_each_shot_of_a_montage_is_alike(shot: tuple[float, float], bikes: Path) -> None:
+    start, end = shot
+    for count in (4, 8):
+        found = read(bikes, frames=count, size=(64, 64), fit="crop", start=start, end=end)
+        assert not unlike(found.frames)
+
+
+@pytest.mark.parametrize("overlap", [0.4, 0.6, 0.8])
+@pytest.mark.parametrize("name", ["bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4"])
+def test_a_pan_is_alike_while_over_a_third_of_each_frame_is_in_the_next(
+    name: str, overlap: float
+) -> None:
+    for picture in chosen(real_clips()[name])[[0, 2, 4]]:
+        assert not unlike(panned(picture, overlap))
+
+
+def test_things_that_jump_about_before_one_place_are_alike() -> None:
+    for seed in range(5000, 5006):
+        assert not unlike(world(seed)[[0, 5, 1, 7, 2, 6, 3, 4]])
+
+
+def world(seed: int) -> np.ndarray:
+    found: np.ndarray = clip(seed, 8).frames.permute(0, 2, 3, 1).contiguous().numpy()
+    return found
+
+
+def test_a_montage_is_warned_of_and_one_shot_of_it_is_not(dvid: Dvid, bikes: Path) -> None:
+    said = dvid("extract", bikes, "--size", "64")
+    assert "warning: the 8 frames chosen are hardly alike:" in said.err
+    assert "`--start` and `--end` choose it" in said.err
+    assert "warning" not in dvid("extract", bikes, "--size", "64", "--end", "1.1").err
 
 
 def test_a_file_that_is_read_whole_is_not_warned_of(dvid: Dvid) -> None:

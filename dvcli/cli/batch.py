@@ -112,6 +112,8 @@ def batch(
         return
     _warn(session, lots)
     for lot in lots:
+        _tell_of_taking_over(session, lot)
+    for lot in lots:
         tell_of_inversions(session, [item.recipe for item in lot.items], lot.own)
     there = _remote(remote)
     with ExitStack() as stack:
@@ -300,9 +302,7 @@ class _Ledger:
             if recipe is lot.tuned and lot.known:
                 continue
             key = session.realise_input(recipe).key
-            before, lot.run = lot.run, remember(session, recipe, lot.run, key=key)
-            if recipe is lot.tuned:
-                _tell_of_taking_over(session, replace(lot, run=before))
+            lot.run = remember(session, recipe, lot.run, key=key)
 
     def _result(self, lot: Lot, item: Item, done: "Done") -> None:
         if done.error is not None:

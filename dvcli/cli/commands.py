@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
+from dvcli import fast
 from dvcli.cli.quoting import command_line
 from dvcli.errors import InputError
 from dvcli.recipes import (
@@ -26,13 +27,19 @@ from dvcli.recipes import (
 class Names:
     """What a recipe knows by content only, as a command names it.
 
-    `estimator` is None where depth is the model's own.
+    `estimator` is None where depth is the model's own, `run` where the run is the last one. The
+    `other` ones are those of the clip whose depth is blended in.
     """
 
     clip: str = "CLIP"
     model: str = "MODEL"
     estimator: str | None = None
     given: str = "DEPTH"
+    run: str | None = None
+    other: str = "OTHER"
+    other_clip: str = "OTHER-CLIP"
+    other_given: str = "OTHER-DEPTH"
+    other_estimator: str = "OTHER-ESTIMATOR"
 
 
 def commands(recipe: Recipe, names: Names) -> list[str]:
@@ -45,24 +52,29 @@ Step = tuple[str, list[str], list[str]]  # verb, arguments, options
 
 def steps(recipe: Recipe, names: Names) -> list[Step]:
     """The same before they are put into lines."""
+    run = [] if names.run is None else [names.run]
+    new = [] if names.run is None else ["--run", names.run]
     match recipe:
         case Extract():
-            return [("extract", [names.clip], _framing(recipe))]
+            return [("extract", [names.clip], [*_framing(recipe), *new])]
         case Depth():
-            return [("depth", [names.clip], [*_framing(recipe.frames), *_depth(recipe, names)])]
+            if names.run is not None:  # which `depth` of a clip has no name for
+                return [*steps(recipe.frames, names), ("depth", run, _depth(recipe, names))]
+            options = [*_framing(recipe.frames), *_depth(recipe, names)]
+            return [("depth", [names.clip], options)]
         case Tune():
             return _tune(recipe, names)
         case Invert():
             options = [*_changed(recipe, Invert, skip=("tuned", "dtype")), "--dtype", recipe.dtype]
-            return [*steps(recipe.tuned, names), ("invert", [], options)]
+            return [*steps(recipe.tuned, names), ("invert", run, options)]
         case Sample():
             return [
                 *_blend(recipe, names),
                 *steps(recipe.inverted, names),
-                ("sample", [], _sample(recipe)),
+                ("sample", run, _sample(recipe, names)),
             ]
         case CogVideoX():
-            return [*steps(recipe.frames, names), ("sample", [], _cogvideox(recipe, names))]
+            return [*steps(recipe.frames, names), ("sample", run, _cogvideox(recipe, names))]
         case Render():
             return steps(recipe.source, names)
         case Eval() | Motion() | Agreement() | Likeness() | Preference():
@@ -82,14 +94,27 @@ def _tune(recipe: Tune, names: Names) -> list[Step]:
     depth = recipe.depth
     if depth is not None and (depth.invert or (depth.given is None and names.estimator)):
         # Depth that `tune` alone would not make: `last` is then the run that `depth` made.
-        return [*steps(depth, names), ("tune", [recipe.prompt], ["--run", "last", *options])]
+        run = names.run or "last"
+        return [*steps(depth, names), ("tune", [recipe.prompt], ["--run", run, *options])]
+    if names.run is not None:
+        options += ["--run", names.run]
     if depth is not None and depth.given is not None:
         options = ["--depth", names.given, *options]
     return [("tune", [names.clip, recipe.prompt], [*_framing(recipe.frames), *options])]
 
 
-def _sample(recipe: Sample) -> list[str]:
+def _is_fast(recipe: Sample) -> bool:
+    """Whether it is what `--fast` gives from its inversion, which then is not made anew."""
+    found = recipe.guidance_until, recipe.reuse
+    inverted = recipe.inverted
+    return found == (fast.GUIDANCE_UNTIL, fast.REUSE) and fast.matched(inverted) == inverted
+
+
+def _sample(recipe: Sample, names: Names) -> list[str]:
     options = ["--prompt", recipe.prompt]
+    if _is_fast(recipe):
+        options.append("--fast")
+        recipe = replace(recipe, guidance_until=Sample.guidance_until, reuse=Sample.reuse)
     if recipe.start == "noise":
         options.append("--from-noise")
     skip = ("inverted", "prompt", "start", "controls", "blend", "dtype")
@@ -99,7 +124,7 @@ def _sample(recipe: Sample) -> list[str]:
         if value != field.default:
             options += [f"--depth-{field.name}", spelled(value)]
     if recipe.blend is not None:
-        options += ["--depth-from", "OTHER"]
+        options += ["--depth-from", names.other]
     return [*options, "--dtype", recipe.dtype]
 
 
@@ -114,19 +139,20 @@ def _cogvideox(recipe: CogVideoX, names: Names) -> list[str]:
 
 
 def _blend(recipe: Sample, names: Names) -> list[Step]:
-    """How the depth of the other clip is made, as the run `OTHER`."""
+    """How the depth of the other clip is made, as a run of its own."""
     if recipe.blend is None:
         return []
     mine, other = recipe.inverted.tuned.depth, recipe.blend
     same = mine is not None and mine.estimator == other.estimator
     theirs = replace(
         names,
-        estimator=names.estimator if same else "OTHER-ESTIMATOR",
-        given="OTHER-DEPTH",
+        estimator=names.estimator if same else names.other_estimator,
+        given=names.other_given,
+        run=None,
     )
     return [
-        ("extract", ["OTHER-CLIP"], [*_framing(other.frames), "--run", "OTHER"]),
-        ("depth", ["OTHER"], _depth(other, theirs)),
+        ("extract", [names.other_clip], [*_framing(other.frames), "--run", names.other]),
+        ("depth", [names.other], _depth(other, theirs)),
     ]
 
 

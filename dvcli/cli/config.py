@@ -7,13 +7,14 @@ verb (`steps = 200` under `[tune]`). In the environment it is `DVID_STEPS` or `D
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import typer
 
+from dvcli.cli.options import Reporting, Working
 from dvcli.cli.plain import Reader
 from dvcli.errors import UsageError, meant
 
@@ -21,13 +22,15 @@ from dvcli.errors import UsageError, meant
 class Option(NamedTuple):
     """The parameter that an option sets, whether it may be given several times, and its type.
 
-    `check` raises what the command line would say of a value.
+    `check` raises what the command line would say of a value. `shared` options are those whose help
+    is that of `dvid` itself.
     """
 
     parameter: str
     several: bool
     flag: bool
     check: Callable[[Any], object]
+    shared: bool
 
 
 class Setting(NamedTuple):
@@ -122,7 +125,11 @@ def _options(command: Any, name: str) -> Iterator[tuple[str, dict[str, Option]]]
     if not hasattr(command, "commands"):
         written = {
             max(p.opts, key=len).lstrip("-"): Option(
-                p.name, bool(p.multiple), bool(p.is_flag), partial(_coerced, p)
+                p.name,
+                bool(p.multiple),
+                bool(p.is_flag),
+                partial(_coerced, p),
+                getattr(p, "rich_help_panel", None) in (Reporting, Working),
             )
             for p in command.params
             if p.param_type_name == "option"
@@ -146,10 +153,9 @@ def _from_file(path: Path, verbs: Verbs) -> Settings:
         option = key.replace("_", "-")
         having = [verb for verb, options in verbs.items() if option in options]
         if not having:
-            known = {o for options in verbs.values() for o in options}
-            raise _unknown(key, at(path, text, "", key), known)
+            raise _unknown(key, at(path, text, "", key), "", verbs)
         for verb in having:
-            _put(found, verb, verbs[verb][option], value, at(path, text, "", key))
+            _put(found, verb, option, verbs, value, at(path, text, "", key), f", `{key}`")
     for name, inner in table.items():
         if isinstance(inner, dict):
             _read_table(found, name, inner, path, text, verbs)
@@ -197,29 +203,28 @@ def _read_table(
     found: Settings, name: str, table: Mapping[str, Any], path: Path, text: str, verbs: Verbs
 ) -> None:
     if name not in verbs and not any(verb.startswith(f"{name} ") for verb in verbs):
-        outer, _, last = name.rpartition(" ")
-        raise _unknown(name, at(path, text, outer, last), {verb.split()[0] for verb in verbs})
+        raise _no_table(name, path, text, verbs)
     for key, value in table.items():
         if isinstance(value, dict):
             _read_table(found, f"{name} {key}", value, path, text, verbs)
             continue
         option = key.replace("_", "-")
         if option not in verbs.get(name, {}):
-            place = at(path, text, name, key)
-            raise _unknown(f"{name}.{key}", place, set(verbs.get(name, {})))
-        _put(found, name, verbs[name][option], value, at(path, text, name, key))
+            raise _unknown(key, at(path, text, name, key), name, verbs)
+        table_of = f", `{key}` in `[{_dotted(name)}]`"
+        _put(found, name, option, verbs, value, at(path, text, name, key), table_of)
 
 
 def _from_environment(env: Mapping[str, str], verbs: Verbs) -> Settings:
     found: Settings = {}
     known = set(ELSEWHERE)
     for verb, options in verbs.items():
-        for option, target in options.items():
+        for option in options:
             for name in (option, f"{verb} {option}"):  # the verb's own comes last and wins
                 variable = "DVID_" + name.upper().replace("-", "_").replace(" ", "_")
                 known.add(variable)
                 if value := env.get(variable):
-                    _put(found, verb, target, value, f"`{variable}`")
+                    _put(found, verb, option, verbs, value, f"`{variable}`")
     for variable in env:
         if variable.startswith("DVID_") and variable not in known:
             raise UsageError(
@@ -229,33 +234,104 @@ def _from_environment(env: Mapping[str, str], verbs: Verbs) -> Settings:
     return found
 
 
-def _put(found: Settings, verb: str, option: Option, value: object, place: str) -> None:
+def _put(
+    found: Settings,
+    verb: str,
+    written: str,
+    verbs: Verbs,
+    value: object,
+    place: str,
+    key: str = "",
+) -> None:
+    """Note the value; `key` is what is said of it in a file, after the place."""
+    option = verbs[verb][written]
+    command = "dvid" if option.shared else f"dvid {verb}"
+    hint = f"`{command} --help` says what `--{written}` takes"
+    told = place + key
     values = value if isinstance(value, list) else [value]
     if isinstance(value, list) and not option.several:
-        raise UsageError(f"{place}: `{option.parameter}` takes one value, not a list")
+        raise UsageError(f"{told}: `--{written}` takes one value, not a list", hint=hint)
     for one in values:
         if not isinstance(one, str | int | float) or (isinstance(one, bool) and not option.flag):
             shown = str(one).lower() if isinstance(one, bool) else str(one)[:40]
-            raise UsageError(f"{place}: `{option.parameter}` cannot be configured as {shown}")
+            wanted = "true or false" if option.flag else "a text or a number"
+            raise UsageError(
+                f"{told}: `--{written}` is `{shown}`, which is not {wanted}", hint=hint
+            )
     given = values if option.several else value
     try:
         if not isinstance(given, bool):
             option.check(given)
     except UsageError as error:
-        raise UsageError(f"{place}: {error.message}", hint=error.hint) from error
+        raise UsageError(f"{told}: {error.message}", hint=error.hint or hint) from error
     except typer.BadParameter as error:
         said = " ".join(str(error.message).replace("Value error, ", "").split()).rstrip(".")
         shown = str(value)[:40]
         raise UsageError(
-            f"{place}: `{option.parameter}` is `{shown}`: {said[:1].lower()}{said[1:]}"
+            f"{told}: `--{written}` is `{shown}`: {said[:1].lower()}{said[1:]}", hint=hint
         ) from error
     origin = re.sub("^`(.*)` line ([0-9]+)$", r"\1:\2", place).strip("`")
     found[verb, option.parameter] = Setting(verb, option.parameter, given, origin)
 
 
-def _unknown(key: str, place: str, known: set[str]) -> UsageError:
-    last = key.rpartition(".")[2]
+def _unknown(key: str, place: str, verb: str, verbs: Verbs) -> UsageError:
+    """That a key is none, at the top or, with a verb, in its table."""
+    option = key.replace("_", "-")
+    known = set(verbs.get(verb, {})) if verb else {o for own in verbs.values() for o in own}
+    if option in NEVER or (verb, option) == CHECKED:
+        return UsageError(
+            f"`{key}` in {place} is about one command and cannot be configured",
+            hint=f"give `--{option}` on the command line",
+        )
+    if not verb:
+        inner = [f"[{_dotted(name)}]" for name in verbs if name == key]
+        said = f", `{inner[0]}` begins a table" if inner else meant(option, known)
+        hint = "`dvid config show` lists every option that can be configured"
+        return UsageError(f"`{key}` in {place} is no option{said}", hint=hint)
+    tables = [name for name in verbs if option in verbs[name]]
+    near = meant(option, known)
+    if not near and tables:
+        near = f" of `dvid {verb}`, but of " + " and ".join(f"`[{_dotted(n)}]`" for n in tables[:3])
+    hint = f"`dvid {verb} --help` lists its options" if verb in verbs else "`dvid --help`"
+    return UsageError(f"`{_dotted(verb)}.{key}` in {place} is no option{near}", hint=hint)
+
+
+def _no_table(name: str, path: Path, text: str, verbs: Verbs) -> UsageError:
+    """That a table is none: its name is that of no command."""
+    outer, _, last = name.rpartition(" ")
+    words = [verb.split() for verb in verbs]
+    known = {_dotted(" ".join(parts[:n])) for parts in words for n in range(1, len(parts) + 1)}
+    near = meant(_dotted(name), known, cutoff=0.7)
+    near = re.sub("`([^`]+)`", r"`[\1]`", near)
     return UsageError(
-        f"`{key}` in {place} is no option" + meant(last.replace("_", "-"), known),
-        hint="the options are those of the verbs' `--help`",
+        f"`[{_dotted(name)}]` in {at(path, text, outer, last)} is no table{near}",
+        hint="a table is named after a command, and `dvid --help` lists them",
     )
+
+
+def _dotted(verb: str) -> str:
+    """A verb's table as TOML writes it: `cache.gc`."""
+    return verb.replace(" ", ".")
+
+
+def blamed(
+    error: UsageError, verb: str, argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]
+) -> UsageError:
+    """The error, with the place where the wrong value stands, if it is configured and not typed."""
+    wrong = re.match(r"`--([a-z-]+)` is `", error.message)
+    if wrong is None or not anything(cwd, env):
+        return error
+    option = wrong[1]
+    if any(word.partition("=")[0] == f"--{option}" for word in argv):
+        return error
+    from dvcli.cli.app import app
+
+    try:
+        found = settings(typer.main.get_command(app), cwd, env)
+    except UsageError:
+        return error
+    setting = found.get((verb, option.replace("-", "_")))
+    if setting is None:
+        return error
+    hint = error.hint or f"`dvid {verb} --help` says what `--{option}` takes"
+    return UsageError(f"`{setting.origin}`: {error.message}", hint=hint)

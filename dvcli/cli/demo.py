@@ -167,18 +167,24 @@ def _tell(
             commands=commands(tuned.depth, names),
         )
         first.append(depth)
-    psnr = {"PSNR in dB": float(session.realise(inverted).info["psnr"])}
+    psnr = {"PSNR": float(session.realise(inverted).info["psnr"])}
     first.append(shot("reconstruction", inverted, role="reconstruction", figures=psnr))
     told = [("The clip", f"“{CAPTION}”", first)]
+    edits = {
+        wish.title: _sample(session, inverted, wish)
+        for _, wishes in STORY.values()
+        for wish in wishes
+        if tuned.depth is not None or wish.controls == Controls()
+    }
+    session.expect(list(edits.values()))
     for heading, (sentence, wishes) in STORY.items():
         shots = []
-        for wish in wishes:
-            if tuned.depth is None and wish.controls != Controls():
-                continue
-            source = _sample(session, inverted, wish)
+        for title in (wish.title for wish in wishes if wish.title in edits):
+            source = edits[title]
+            session.realise(source)
             figures = _figures(session, source, source.prompt, judge)
             said = {"prompt": source.prompt}
-            shots.append(shot(wish.title, source, said=said, figures=figures))
+            shots.append(shot(title, source, said=said, figures=figures))
         told.append((heading, sentence, shots))
     return told
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvcli.cli import captions, measures, scores
+from dvcli.cli.gathered import gathered
 from dvcli.cli.judged import (
     Row,
     Source,
@@ -26,6 +27,7 @@ from dvcli.errors import MissingError, UsageError
 from dvcli.recipes import Digest, Metric
 
 if TYPE_CHECKING:
+    from dvcli.runtime import Task
     from dvcli.store import Artifact
 
 PICK_SCORE = "yuvalkirstain/PickScore_v1"
@@ -104,14 +106,19 @@ def evaluate(
         return
     rows = [sampled(session, row) for row in rows]
     wanted = measures.recipes(rows, judges, choice)
-    figures, keys = _measure(session, rows, wanted)
+    count = sum(1 for made in wanted.values() for one in made if one)
+    with gathered(session, "measure", count) as counted:
+        figures, keys = _measure(session, rows, wanted, counted)
     scores.show(session, rows, list(wanted), figures, keys)
     scores.say_absent(session, rows, figures, list(wanted), keys)
     measures.check(gates, rows, figures)
 
 
 def _measure(
-    session: Session, rows: list[Row], wanted: dict[Measure, list[Metric | None]]
+    session: Session,
+    rows: list[Row],
+    wanted: dict[Measure, list[Metric | None]],
+    counted: "Task",
 ) -> tuple[list[dict[str, float]], list[dict[str, str]]]:
     """(figures, keys by metric) of every row; metric by metric, so that each model loads once."""
     figures: list[dict[str, float]] = [{} for _ in rows]
@@ -126,6 +133,7 @@ def _measure(
             names = measures.FIGURES[measure]
             figures[place] |= {name: found[name] for name in names if name in found}
             keys[place][measure] = artifact.key
+            counted.advance()
     return figures, keys
 
 

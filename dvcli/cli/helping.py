@@ -6,8 +6,12 @@ from functools import partial
 from typing import Any
 
 from dvcli.cli.options import Reporting, Working
+from dvcli.cli.quoting import number
 
-SHARED = {Reporting: "Every command", Working: "Every command that computes"}
+SHARED = {
+    Reporting: "Every command, before or after its name",
+    Working: "Every command that computes, after its name",
+}
 LEFT = 30  # columns for what is typed
 
 
@@ -86,7 +90,7 @@ def _told(param: Any, ctx: Any) -> str:
     flag = getattr(param, "is_flag", False) or getattr(param, "count", False)
     if default is None or flag or default in ("", ()) or callable(default):
         return str(told)
-    return f"{told} [{default:g}]" if isinstance(default, float) else f"{told} [{default}]"
+    return f"{told} [{number(default)}]" if isinstance(default, float) else f"{told} [{default}]"
 
 
 def shared() -> Mapping[str, list[Any]]:

@@ -8,6 +8,7 @@ import typer
 
 from dvcli.cli import cache as store
 from dvcli.cli import carry, exchange
+from dvcli.cli.columns import columns, drawn
 from dvcli.cli.session import Console, here, verb
 from dvcli.recipes import method_of
 from dvcli.styles import load_styles, styles_path
@@ -56,18 +57,21 @@ def runs(
     if not found:
         console.note("there is no run yet; `dvid tune CLIP CAPTION` makes one")
     last = last_from(found, here() or Path("/"))
+    rows = []
     for run in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.updated))
         stages = ",".join(run.recipes)
         tune = run.recipes.get("tune")
         method = None if tune is None else method_of(tune)
-        console.row(
-            run.name,
-            stages,
-            method or "",
-            when,
-            run.clip or "",
+        cells = (
+            *(run.name, stages, method or "", when, run.clip or ""),
             "last" if run is last else "",
+        )
+        if drawn(console):
+            rows.append(cells)
+            continue
+        console.row(
+            *cells,
             run=run.name,
             last=run is last,
             stages=list(run.recipes),
@@ -77,6 +81,8 @@ def runs(
             model=run.model,
             keys=dict(run.keys),
         )
+    if rows:
+        columns(console, ("run", "stages", "method", "changed", "clip", ""), rows)
 
 
 @verb
@@ -94,7 +100,12 @@ def styles(
     if path:
         console.result(str(styles_path()), path=str(styles_path()))
         return
-    for style in load_styles().values():
+    found = load_styles().values()
+    if drawn(console):
+        cells = [(style.name, style.prompt, style.negative) for style in found]
+        columns(console, ("style", "adds to the prompt", "to the negative prompt"), cells)
+        return
+    for style in found:
         console.row(
             style.name,
             style.prompt,

@@ -1,6 +1,7 @@
 """The one way in and the one way out: every outcome becomes an exit code and at most two lines."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from dvcli.cli.session import ReaderGone
 from dvcli.cli.verbs import VERBS, command_line, contents
 from dvcli.errors import DvidError, UsageError
 
+EVERYWHERE = re.compile("--json|--null|--quiet|--verbose|-[0qv]+")  # what every command takes
 HELP = {"-h", "--help", "--version", "--show-completion", "--install-completion"}
 
 
@@ -26,8 +28,10 @@ def main(argv: Sequence[str]) -> int:
             from dvcli.cli.complete import complete
 
             return complete(shell, argv, os.environ)
+        before, argv = _before(argv)
         command, configured = _command_line(argv)
         command, words, rest, configured = _descend(command, list(argv), configured)
+        rest = [*before, *rest]
         read_plainly(command)
         fit(command, words)
         code = command.main(
@@ -42,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     except typer.TyperException as error:  # the parser's own: unknown option, missing argument
         return say_misread(error, " ".join(words), argv)
     except DvidError as error:
-        return say_error(error, " ".join(words))
+        return say_error(_blamed(error, words, argv), " ".join(words))
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except ReaderGone:
@@ -70,6 +74,26 @@ def _open_closed_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
         setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _before(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(options of every command that stand before the command's name, the line without them)."""
+    count = 0
+    while count < len(argv) and EVERYWHERE.fullmatch(argv[count]):
+        count += 1
+    if argv[count : count + 1] and argv[count] in VERBS:
+        return list(argv[:count]), list(argv[count:])
+    return [], list(argv)
+
+
+def _blamed(error: DvidError, words: Sequence[str], argv: Sequence[str]) -> DvidError:
+    """The error, naming the place where a wrong value is configured."""
+    from dvcli.cli.config import blamed
+    from dvcli.cli.session import here
+
+    if not isinstance(error, UsageError) or len(words) < 2:
+        return error
+    return blamed(error, " ".join(words[1:]), argv, here(), os.environ)
 
 
 def _descend(

@@ -94,11 +94,13 @@ MemoryLimit = Annotated[
 ]
 
 # The choice of frames.
-Frames = Annotated[int, typer.Option(help="Frames, evenly spaced, both ends included.")]
+Frames = Annotated[int, typer.Option(help="Evenly spaced frames, 1 to 512, with both ends.")]
 Size = Annotated[
     str | None,
     typer.Option(
-        metavar="WxH", help="Frame size; one number is a square.", show_default="the model's"
+        metavar="WxH",
+        help="Frame size, 8 to 8192; one number is a square.",
+        show_default="the model's",
     ),
 ]
 Fit = Annotated[recipes.Fit, typer.Option(help="How the clip gets that shape.")]
@@ -149,7 +151,7 @@ Output = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a different existing file.")]
-Fps = Annotated[float, typer.Option(help="Frames per second of the file.")]
+Fps = Annotated[float, typer.Option(help="Frames a second of the file, 0.1 to 240.")]
 Format = Annotated[
     str | None,
     typer.Option(metavar="EXT", help="mp4, webm, gif, webp, apng or png.", show_default="mp4"),

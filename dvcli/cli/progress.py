@@ -110,6 +110,8 @@ class Lines(Count):
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+        if done:
+            self.say(resumed_line(name, done))
         yield _Line(self, name, total, done)
 
 
@@ -167,6 +169,8 @@ class Bars(Count):
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
+        if done:
+            self._console.print(resumed_line(name, done), style="dim")
         now = self.now.removeprefix("stage ")
         words = f"{f'{name} {now}'.rstrip():<11}"
         width = self._console.width
@@ -219,6 +223,11 @@ def made_line(stage: str, seconds: float, *, cached: bool) -> str:
     """What is said of a stage once its artifact is at hand."""
     took = duration(seconds)
     return f"{stage}: cached, {took} saved" if cached else f"{stage}: done in {took}"
+
+
+def resumed_line(stage: str, done: int) -> str:
+    """What is said of work that begins where a checkpoint was kept."""
+    return f"{stage}: going on from step {done}"
 
 
 def duration(seconds: float) -> str:

@@ -44,6 +44,14 @@ def pretty_json(value: object) -> str:
     )
 
 
+def number(value: float) -> str:
+    """A number as a person types it: `12`, `0.5`, `3e-4`."""
+    if value and abs(value) < 1e-3:
+        digits, _, power = f"{value:.5e}".partition("e")
+        return f"{float(digits):g}e{int(power)}"
+    return re.sub(r"e\+?0*", "e", f"{value:g}")
+
+
 def command_line(words: list[str]) -> str:
     """The words as one line of shell that gives exactly them."""
     return " ".join(_quoted(word) for word in words)

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvcli.cli.quoting import number
 from dvcli.cli.session import Session, here
 from dvcli.errors import MissingError, StorageError, UsageError
 from dvcli.recipes import Depth, DType, Extract, Invert, Recipe, Tune
@@ -111,8 +112,22 @@ def makes_way(run: "Run", recipe: Tune, keeping: str) -> str | None:
     others, last = (told[:2], "other options") if len(told) > 3 else (told[:-1], told[-1])
     with_ = f"{', '.join(others)} and {last}" if others else last
     return (
-        f"the run `{run.name}` has been tuned with {with_}: this tuning takes its place; what was"
-        f" made stays in the cache, and {keeping} keeps both"
+        f"the run `{run.name}` has been tuned with {with_}: this tuning takes its place once it is"
+        f" done; what was made stays in the cache, and {keeping} keeps both"
+    )
+
+
+def beside(session: Session, run: "Run", recipe: Tune) -> str | None:
+    """That another directory's run is this very tuning, which this one does not become.
+
+    None where there is none, or where this run is tuned so already.
+    """
+    twin = None if run.recipes.get("tune") == recipe else session.runs.twin(run, recipe)
+    if twin is None:
+        return None
+    return (
+        f"the run `{twin.name}` of the folder `{twin.cwd}` is this very tuning; each folder has a"
+        f" last run of its own, so here it is `{run.name}`"
     )
 
 
@@ -131,7 +146,7 @@ def _unlike(before: Tune, now: Tune) -> list[str]:
             plain = isinstance(value, int | float | str | tuple) and field.name not in WORDED
             if plain and value != getattr(today, field.name):
                 said = "x".join(map(str, value)) if isinstance(value, tuple) else value
-                said = f"{value:g}" if isinstance(value, float) else said
+                said = number(value) if isinstance(value, float) else said
                 found.append(f"`--{field.name.replace('_', '-')} {said}`")
     found += ["another number format"] if before.dtype != now.dtype else []
     found += ["another model"] if before.base != now.base else []

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ import typer
 
 from dvcli.cli import options as o
 from dvcli.cli.output import check_folder, in_the_way, is_public, place
+from dvcli.cli.pages import signed
 from dvcli.cli.session import Session, verb
 from dvcli.errors import MissingError, StorageError, UsageError
 from dvcli.recipes import Render, within
@@ -119,7 +120,8 @@ def report(
     reels = judged(session, parties, clip_model)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"report{target.suffix.lower()}"
-        _write(made, parties, reels, look)
+        asked = _asked(look, evaluate=evaluate, clip_model=clip_model)
+        _write(made, parties, reels, look, asked, what or ())
         size = made.stat().st_size
         _put(session, made, target, overwrite)
     count = sum(len(reel.shots) for reel in reels)
@@ -153,7 +155,24 @@ def _folder(parties: "Sequence[Party]") -> str:
     return names[0] if len(parties) == 1 and names else "."
 
 
-def _write(made: Path, parties: "Sequence[Party]", reels: "Sequence[Reel]", look: Look) -> None:
+def _asked(look: Look, *, evaluate: bool, clip_model: str | None) -> dict[str, object]:
+    """The options off their defaults, as a file may say them: none is a path of this machine."""
+    plain = Look()
+    found = {f.name: getattr(look, f.name) for f in fields(Look)}
+    asked = {name: value for name, value in found.items() if value != getattr(plain, name)}
+    asked |= {"eval": True} if evaluate else {}
+    judge = clip_model is not None and is_public(clip_model)
+    return asked | ({"clip_model": clip_model} if judge else {})
+
+
+def _write(
+    made: Path,
+    parties: "Sequence[Party]",
+    reels: "Sequence[Reel]",
+    look: Look,
+    asked: dict[str, object],
+    what: Sequence[str],
+) -> None:
     from dvcli.report.grid import grid
     from dvcli.report.places import as_bands
     from dvcli.report.reels import as_page, as_rows
@@ -172,9 +191,10 @@ def _write(made: Path, parties: "Sequence[Party]", reels: "Sequence[Reel]", look
             side=look.width or SIDE,
             source=source,
         )
-        made.write_bytes(text.encode())
+        names = what or [party.run for party in parties if party.run is not None]
+        made.write_bytes(signed(text, names, asked).encode())
         return
-    title, metadata = look.title or "", _metadata(parties)
+    title, metadata = look.title or "", _metadata(parties, asked)
     if made.suffix == SHEET:
         rows = as_rows(reels, source=source)
         contact_sheet(made, rows, title=title, width=look.width or WIDTH, metadata=metadata)
@@ -190,8 +210,8 @@ def _names(given: Sequence[str] | None) -> list[str]:
     return [word.replace("-", " ").replace("_", " ") for word in words if word]
 
 
-def _metadata(parties: "Sequence[Party]") -> str:
-    """Which recipes are shown, as JSON; no path or name of this machine."""
+def _metadata(parties: "Sequence[Party]", asked: dict[str, object]) -> str:
+    """Which recipes are shown, and how, as JSON; no path or name of this machine."""
     from dvcli.recipe_json import to_json
 
     shown = [
@@ -203,7 +223,7 @@ def _metadata(parties: "Sequence[Party]") -> str:
         for take in party.takes
         if take.recipe is not None
     ]
-    story = {"schema": 1, "dvid": version("dvid"), "report": shown}
+    story = {"schema": 1, "dvid": version("dvid"), "report": shown, "look": asked}
     return json.dumps(story, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvcli.cli.columns import broken
 from dvcli.cli.judged import Row
 from dvcli.cli.measures import FIGURES, Measure
 from dvcli.cli.quoting import printable
@@ -26,6 +27,20 @@ HEADINGS = {
     "gmsd": "GMSD",
     "preference": "PickScore",
 }
+# What a figure says, in few words; and where what a clip is made from has the most there is.
+SAYS = {
+    "frame_consistency": "frames alike",
+    "frame_consistency_consecutive": "neighbours alike",
+    "textual_alignment": "like the prompt",
+    "motion_fidelity": "moves as the source",
+    "depth_agreement": "deep as the source",
+    "depth_agreement_in_rows": "the same beside what each row shares",
+    "psnr": "dB to the source",
+    "ssim": "to the source",
+    "gmsd": "from the source, lower is better",
+    "preference": "what people would choose",
+}
+CEILING = ("motion_fidelity", "depth_agreement", "depth_agreement_in_rows")
 DIGITS = {"ssim": 4, "gmsd": 4}
 MEASURE = {figure: measure for measure, figures in FIGURES.items() for figure in figures}
 # Characters that a clip's name has at least, and those that a table has beside its cells.
@@ -147,10 +162,11 @@ def draw(
     rest, prompts = columns, True
     while rest or prompts:
         count = _fitting(rest, found_in, console.width)
-        console.print(_table(found_in, rest[:count], prompts))
+        console.print(_table(found_in, rest[:count], prompts, console.width))
         rest, prompts = rest[count:], False
     for line in _under(found_in, columns):
         console.print(Text(line))
+    console.print(Text(_legend(columns), style="dim"))
 
 
 def _fitting(
@@ -159,18 +175,22 @@ def _fitting(
     """How many columns a line has room for, at least one; those of a metric stay together."""
     room, fit = width - ROOM - EDGES, []
     for number, column in enumerate(columns, 1):
-        room -= GAP + max(
-            len(HEADINGS[column]), *(len(cell(found, column)) for _, found in found_in)
-        )
+        room -= _wide(column, found_in)
         fit += [number] if room >= 0 else []
     of = [MEASURE[column] for column in columns]
     return max([n for n in fit if of[n - 1 : n] != of[n : n + 1]] or fit or [1])
+
+
+def _wide(column: str, found_in: "Sequence[tuple[Row, dict[str, float]]]") -> int:
+    """How many characters the column takes, with what parts it from the one before."""
+    return GAP + max(len(HEADINGS[column]), *(len(cell(found, column)) for _, found in found_in))
 
 
 def _table(
     found_in: "Sequence[tuple[Row, dict[str, float]]]",
     columns: Sequence[str],
     prompts: bool,
+    width: int,
 ) -> "Table":
     """The rows with those columns; a clip's name gives way to the numbers, down to `ROOM`."""
     from rich.box import SIMPLE_HEAD
@@ -181,11 +201,12 @@ def _table(
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     below = means(*zip(*found_in, strict=True))
     longest = max(map(len, [*(mean.name for mean in below), *names]))
+    room = max(min(ROOM, longest), width - EDGES - sum(_wide(c, found_in) for c in columns))
     table.add_column("clip", overflow="fold", min_width=min(ROOM, longest))
     for column in columns:
         table.add_column(HEADINGS[column], justify="right", no_wrap=True)
     for name, (row, found) in zip(names, found_in, strict=True):
-        text = Text(printable(name))
+        text = Text("\n".join(broken(printable(name), room)))
         if row.prompt and prompts:
             text.append(f"\n{flat(row.prompt)}", style="dim")
         table.add_row(text, *(cell(found, column) for column in columns))
@@ -204,8 +225,28 @@ def _under(found_in: "list[tuple[Row, dict[str, float]]]", columns: Sequence[str
         if row.role == "reconstruction" and rest:
             lines.append(f"{printable(row.name)}: {', '.join(rest)}, against the source")
     if any(row.role == "source" for row, _ in found_in):
-        lines.append("(source): the clip's own figures, the ceiling of its edits")
+        lines.append(_own(columns))
     return lines
+
+
+def _own(columns: Sequence[str]) -> str:
+    """What the row of the source is to the others, by figure."""
+    most, beside = (
+        [HEADINGS[c] for c in columns if (c in CEILING) == ceiling] for ceiling in (True, False)
+    )
+    said = [f"the most an edit can have in {listed(most)}"] if most else []
+    said += [f"{'in ' if most else ''}{listed(beside)} for comparison"] if beside else []
+    return "(source): the clip's own figures; " + ", ".join(said)
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _legend(columns: Sequence[str]) -> str:
+    """One line: what each column says, and that more of it is better."""
+    return "higher is better: " + "; ".join(f"{HEADINGS[c]} {SAYS[c]}" for c in columns)
 
 
 def say_absent(

@@ -3,14 +3,16 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvcli.cli.again import chain, named
 from dvcli.cli.commands import Names, commands, line, spelled, steps
-from dvcli.cli.pages import on_page
+from dvcli.cli.pages import looked, on_page, report_line
 from dvcli.cli.quoting import pretty_json
 from dvcli.cli.session import Console, verb
 from dvcli.errors import DvidError, InputError, MissingError
@@ -94,16 +96,14 @@ def show(
                 console.row(command, commands=[command])
             return
         story = embedded(Path(what))
-        if story is None and (shown := contents(Path(what))):
-            for recipe, model in shown:
-                lines = commands(recipe, Names(model=model or Names.model))
-                _say(console, recipe, lines)
+        if story is None and (shown := contents(Path(what))) is not None:
+            _say_report(console, shown, what)
             return
         if story is None:
             raise InputError(
                 f"`{what}` carries no provenance of dvid", hint="`dvid show RUN` knows runs"
             )
-        recipe, lines = story.recipe, _for_file(story, what)
+        recipe, lines = story.recipe, _for_file(console, story, what)
     else:
         try:
             run = console.run(what)
@@ -117,26 +117,64 @@ def show(
     _say(console, recipe, lines)
 
 
-def contents(path: Path) -> list[tuple[Recipe, str | None]]:
-    """What a grid or contact sheet of `dvid report` shows: each clip's recipe and model."""
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a grid or contact sheet shows: each clip's recipe and model; and how it was asked for.
+
+    `look` are the options of `dvid report` that were off their defaults.
+    """
+
+    clips: list[tuple[Recipe, str | None]]
+    look: Mapping[str, object]
+
+
+def contents(path: Path) -> Shown | None:
+    """What a grid or contact sheet of `dvid report` shows; None for any other file."""
     from dvcli.recipe_json import Unfit, read
     from dvcli.video.metadata import read_metadata
 
     try:
         found = _parsed(read_metadata(path))
         if not isinstance(found, dict) or "report" not in found:
-            return []
+            return None
         if read(int, found.get("schema"), "`schema`") != 1:
             raise Unfit("its format is that of a newer dvid")
-        return [
+        clips = [
             (read(Recipe, one["recipe"], "a recipe"), read(str | None, one["model"], "`model`"))
             for one in found["report"]
         ]
+        return Shown(clips=clips, look=looked(found.get("look")))
     except (Unfit, DvidError, ValueError, TypeError, KeyError, RecursionError) as unfit:
         raise InputError(
             f"what is shown in `{path}` cannot be read: {unfit}",
             hint="`dvid --version` says which dvid this is; a newer one reads more",
         ) from None
+
+
+def _say_report(console: Console, shown: Shown, what: str) -> None:
+    """The commands of every clip, each once, and that of the report itself."""
+    parties: dict[Recipe | None, list[tuple[Recipe, str | None]]] = {}
+    for recipe, model in shown.clips:
+        made = chain([recipe])
+        beginning = None if made is None else made.tune or made.frames
+        parties.setdefault(beginning, []).append((recipe, model))
+    said: set[str] = set()
+    runs: list[str] = []
+    for those in parties.values():
+        names = named(console, [recipe for recipe, _ in those], model=those[0][1], whole=True)
+        runs += [names.run] if names.run is not None else []
+        for recipe, model in those:
+            own = names if model is None else replace(names, model=model)
+            lines = commands(recipe, own)
+            if console.json:
+                _say(console, recipe, lines)
+                continue
+            for text in lines:
+                if text not in said:
+                    console.result(text)
+                said.add(text)
+    last = report_line(runs, shown.look, what)
+    console.result(last, commands=[last])
 
 
 def _parsed(text: str | None) -> object:
@@ -175,7 +213,7 @@ def names_of(run: "Run") -> Names:
     depth, tune = run.recipes.get("depth"), run.recipes.get("tune")
     place = _place(run, tune.base.unet if isinstance(tune, Tune) else None)
     model = run.model or (str(place.parent) if place is not None else None)
-    found = Names(clip=run.clip or Names.clip, model=model or Names.model)
+    found = Names(clip=run.clip or Names.clip, model=model or Names.model, run=run.name)
     if not isinstance(depth, Depth):
         return found
     if depth.given is not None:
@@ -216,14 +254,13 @@ def _place(run: "Run", digest: str | None) -> Path | None:
     return None if found is None else Path(found)
 
 
-def _for_file(story: Story, what: str) -> list[str]:
+def _for_file(console: Console, story: Story, what: str) -> list[str]:
     """The lines that make the file of the story; the last one writes it."""
-    names = Names(
-        model=story.model or Names.model, estimator=None if story.own_depth else "ESTIMATOR"
-    )
+    names = named(console, [story.recipe], model=story.model, own_depth=story.own_depth)
     suffix = Path(what).suffix.lower()
     options = []
     if isinstance(story.recipe, Extract | Depth):
+        names = replace(names, run=None)  # a file of it is all that is wanted
         options += ["--output", what]
     elif suffix not in (".mp4", ""):
         options += ["--format", suffix[1:]]

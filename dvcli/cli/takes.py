@@ -73,7 +73,7 @@ def given(
             title="reconstruction",
             role="reconstruction",
             footage=Footage(path=artifact.path("reconstruction"), kept=True),
-            figures={"PSNR in dB": float(artifact.info["psnr"])},
+            figures={"PSNR": float(artifact.info["psnr"])},
         )
         found.append(Take(shot=shot, recipe=inverted, sources=(inverted,), prompt=caption or None))
     return found

@@ -14,8 +14,16 @@ from dvcli.cli.frames import depth_recipe
 from dvcli.cli.groups import FULL_SIZE, Framing
 from dvcli.cli.method import TuneMethod, fits, tune_a_video
 from dvcli.cli.planning import Part, show_plan
-from dvcli.cli.quoting import command_line
-from dvcli.cli.record import begin, frames_of, going_on, makes_way, remember, tuned
+from dvcli.cli.quoting import command_line, number
+from dvcli.cli.record import (
+    begin,
+    beside,
+    frames_of,
+    going_on,
+    makes_way,
+    remember,
+    tuned,
+)
 from dvcli.cli.session import Session, verb
 from dvcli.errors import UsageError
 from dvcli.recipes import Base, Depth, Extract, Invert, Normalise, TemporalTarget, Tune
@@ -54,11 +62,11 @@ def tune(
         Path | None, typer.Option(metavar="PATH", help="Your own depth video or folder.")
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Tuning steps; 0 leaves the model as it is.")
+        int, typer.Option(help="Tuning steps, 0 to 1000000; 0 tunes nothing.")
     ] = Tune.steps,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = Tune.lr,
+    lr: Annotated[float, typer.Option(help="Learning rate, 0 to 1.")] = Tune.lr,
     temporal_weight: Annotated[
-        float, typer.Option(metavar="λ", help="Weight of the temporal loss.")
+        float, typer.Option(metavar="λ", help="Weight of the temporal loss, 0 to 1e6.")
     ] = Tune.temporal_weight,
     temporal_target: Annotated[
         TemporalTarget, typer.Option(help="Steady frames, or the clip's own motion.")
@@ -66,13 +74,18 @@ def tune(
     normalise: Annotated[
         Normalise, typer.Option(help="One depth range for the clip, or one a frame.")
     ] = Tune.normalise,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = Tune.weight_decay,
-    grad_clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = Tune.grad_clip,
-    seed: Annotated[int, typer.Option(help="Of noise and time steps.")] = Tune.seed,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's, 0 to 1.")] = Tune.weight_decay,
+    grad_clip: Annotated[
+        float, typer.Option(help="Largest gradient norm, 1e-6 to 1e6.")
+    ] = Tune.grad_clip,
+    seed: Annotated[
+        int, typer.Option(help="Of noise and time steps, 0 to 4294967295.")
+    ] = Tune.seed,
 ) -> None:
     """Learn one clip from its caption.
 
-    Extracts frames, estimates depth, tunes; prints the run's name.
+    Extracts frames, estimates depth, tunes; prints the run's name. That is then the last run of
+    this folder and those below it, which commands take that are given none.
 
     Example: dvid tune clip.mp4 "a polar bear with her cubs"
 
@@ -112,9 +125,13 @@ def tune(
     made_of(framing.recipe(NOTHING, FULL_SIZE), None, Base(**dict.fromkeys(PARTS, NOTHING)))
     frames, found, place = _frames(session, kept, clip, framing, model, run)
     fits(session, method, found, model)
+    recipe = made_of(frames, _depth(session, kept, frames, found, depth, model), base(found))
+    if not session.dry_run:
+        session.require_device([recipe])
+        session.expect([recipe])
+        session.realise_input(frames)  # a clip that is none is told of before all else is
     if steps and "lr" not in session.chosen:
         _note_rate(session, model, lr)
-    recipe = made_of(frames, _depth(session, kept, frames, found, depth, model), base(found))
     if recipe.frames.frames == 1:
         # Not refused: it is a picture's edit by its depth, and so the method without its time.
         log.warning(
@@ -122,18 +139,16 @@ def tune(
             " `--frames 2` or more make a clip"
         )
     keeping = "`dvid tune CLIP CAPTION --run NAME`" if kept is not None else "`--run NAME`"
-    taking_over = makes_way(place, recipe, keeping)
+    for told in (makes_way(place, recipe, keeping), beside(session, place, recipe)):
+        if told:
+            session.note(told)
     if session.dry_run:
-        if taking_over:
-            session.note(taking_over)
         show_plan(session, [Part(recipes=[recipe], run=place.name)])
         return
     session.warn_of_overflow(recipe.base.tokenizer, [recipe])
     key = session.realise(recipe).key
     session.require_kept()
     made = remember(session, recipe, place, key=key)
-    if taking_over:
-        session.note(taking_over)
     session.result(made.name, run=made.name, key=key)
 
 
@@ -203,8 +218,8 @@ def _note_rate(session: Session, model: str, lr: float) -> None:
 
     if model in BUILT_IN:
         session.note(
-            f"the built-in model learns little at `--lr {lr:g}`, which suits Stable Diffusion;"
-            f" `--lr {LR:g}` suits it"
+            f"the built-in model learns little at `--lr {number(lr)}`, which suits Stable"
+            f" Diffusion; `--lr {number(LR)}` suits it"
         )
 
 
@@ -237,10 +252,15 @@ def _depth(
 def invert(
     session: Session,
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="A tuned run.", show_default="the last")
+        str | None,
+        typer.Argument(metavar="RUN", help="A tuned run.", show_default="this folder's last"),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps, of inversion and of sampling.")] = Invert.steps,
-    refine: Annotated[int, typer.Option(help="Fixed-point rounds a step.")] = Invert.refine,
+    steps: Annotated[
+        int, typer.Option(help="Steps, of inversion and of sampling, 1 to 1000.")
+    ] = Invert.steps,
+    refine: Annotated[
+        int, typer.Option(help="Fixed-point rounds a step, 0 to 20.")
+    ] = Invert.refine,
     prompt: Annotated[str, typer.Option(help="The prompt of the inversion.")] = Invert.prompt,
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Store every step's latent.")

@@ -82,6 +82,11 @@ def spoken(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def measured(name: str, value: float) -> str:
+    """The figure of that name with its unit, where it has one."""
+    return figure(value) + (" dB" if name == "PSNR" else "")
+
+
 def figure(value: float) -> str:
     """A figure with as many digits as say something: 93.4, 0.87."""
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

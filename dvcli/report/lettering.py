@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
 
 LEADING = 1.3
+SPACE = 0.27  # of the font's size: the least that parts two words; Pillow's own font has 0.19
 # The font that Pillow brings has ASCII and little else. These are looked for on the system when a
 # text has other letters; the one with the fewest gaps is taken.
 SYSTEM = (
@@ -58,7 +59,16 @@ def draw(
     """Write the lines from that top left corner down."""
     pen = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
-        pen.text((at[0], at[1] + number * leading(font)), line, fill=colour, font=font)
+        x, y = float(at[0]), at[1] + number * leading(font)
+        for word in line.split(" "):
+            pen.text((x, y), word, fill=colour, font=font)
+            x += font.getlength(word) + _space(font)
+
+
+def length(text: str, font: FreeTypeFont) -> float:
+    """Pixels that `draw` takes for the text on one line."""
+    words = text.split(" ")
+    return sum(map(font.getlength, words)) + (len(words) - 1) * _space(font)
 
 
 def leading(font: FreeTypeFont) -> int:
@@ -70,7 +80,7 @@ def _lines(text: str, font: FreeTypeFont, width: int) -> list[str]:
     lines, line = [], ""
     for word in text.split(" "):
         longer = f"{line} {word}".strip()
-        if font.getlength(longer) <= width:
+        if length(longer, font) <= width:
             line = longer
             continue
         if line:
@@ -88,9 +98,13 @@ def _fitting(text: str, font: FreeTypeFont, width: int, end: str = "") -> int:
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        fits = font.getlength(text[:middle].rstrip() + end) <= width
+        fits = length(text[:middle].rstrip() + end, font) <= width
         low, high = (middle, high) if fits else (low, middle - 1)
     return low
+
+
+def _space(font: FreeTypeFont) -> float:
+    return max(font.getlength(" "), SPACE * font.size)
 
 
 @cache

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import chain
 
-from dvcli.report.facts import figure, values, varying
+from dvcli.report.facts import measured, values, varying
 from dvcli.report.strip import Strip
 
 FPS = 8.0
@@ -163,11 +163,11 @@ def _card(card: Card, section: Section, numbers: Mapping[Strip, int]) -> str:
             f' data-words="{_text(words.casefold())}" data-axes="{_json(card.axes)}"'
             f' data-figures="{_json(figures)}"'
         )
-    measured = {name: figure(value) for name, value in card.figures.items()}
+    figures_said = {name: measured(name, value) for name, value in card.figures.items()}
     return (
         f'<figure class="card{" item" if item else ""}"{about}>{_view(card, numbers)}<figcaption>'
         f"<b>{_text(card.title)}</b>{_paragraph(card.note)}{_list(card.facts, 'facts')}"
-        f"{_list(measured, 'figures')}{_again(card.commands, 'Make it again')}"
+        f"{_list(figures_said, 'figures')}{_again(card.commands, 'Make it again')}"
         "</figcaption></figure>"
     )
 

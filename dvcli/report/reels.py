@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dvcli.report import sheet
-from dvcli.report.facts import figure
+from dvcli.report.facts import measured
 from dvcli.report.footage import Footage
 from dvcli.report.page import Card, Row, Section, page
 from dvcli.report.strip import SIDE, strip
@@ -90,7 +90,7 @@ def as_rows(reels: Sequence[Reel], *, source: bool = True) -> list[sheet.Row]:
     for reel in reels:
         for shot in [*(reel.given if source else ()), *reel.shots]:
             words = [label(name, value) for name, value in shot.said.items()]
-            words += [f"{name} {figure(value)}" for name, value in shot.figures.items()]
+            words += [f"{name} {measured(name, value)}" for name, value in shot.figures.items()]
             title = shot.title if len(reels) == 1 else f"{reel.name} · {shot.title}"
             rows.append(
                 sheet.Row(title=title, remark=" · ".join(words), frames=shot.footage.frames(SIDE))

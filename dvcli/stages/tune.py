@@ -1,6 +1,5 @@
 """One-shot tuning of the attention's query projections and temporal layers on one clip."""
 
-import logging
 import time
 from contextlib import suppress
 
@@ -21,7 +20,6 @@ from dvcli.store import Partial
 
 STAGE = Tune.stage
 TOLD = 0.5  # seconds between two looks at the loss where looking waits for the device
-log = logging.getLogger(__name__)
 
 
 def build(recipe: Tune, work: Work) -> None:
@@ -70,8 +68,6 @@ def _train(
 ) -> None:
     """Train in place, from the newest intact checkpoint, keeping one every so often."""
     start, done = _resume(work.partial)
-    if done:
-        log.info("going on from step %d", done)
     steps = tuning.train(
         net,
         x0,

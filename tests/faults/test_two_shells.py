@@ -9,7 +9,7 @@ import pytest
 from faults import counts, forks
 from program import Dvid, process
 
-from dvcli.errors import UsageError
+from dvcli.errors import MissingError
 from dvcli.runs import Run, Runs
 
 pytestmark = pytest.mark.usefixtures("unflushed")
@@ -33,7 +33,7 @@ def shell(folder: Path, me: int, other: Path) -> None:
         said = f"going on with the run `{last}`"
         assert (found.name, found.cwd, note) == (last, own, said), f"turn {turn} of shell {me}"
     for place in (folder.parent, other.parent / "nowhere"):
-        with pytest.raises(UsageError, match="no run was made from"):
+        with pytest.raises(MissingError, match="no run was made from"):
             runs.resolve(None, cwd=place, env={}, terminal=False)
 
 
@@ -84,5 +84,5 @@ def test_commands_in_two_directories_take_the_run_of_their_own(
 
     forks.together(*(lambda name=name: within(name) for name in places))  # type: ignore[misc]
     monkeypatch.chdir(here)
-    assert "no run was made from" in dvid("sample", "-p", "a fox", code=2).err
+    assert "no run was made from" in dvid("sample", "-p", "a fox", code=4).err
     counts.tally("shells", samples=len(turns) + 4)

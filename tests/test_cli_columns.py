@@ -1,0 +1,84 @@
+"""What is drawn on a terminal stays whole: columns, names, one bar; elsewhere nothing changes."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from program import Dvid
+
+from dvcli.cli.columns import broken, columns, fitted
+from dvcli.cli.gathered import Gathered
+from dvcli.runtime import Runtime
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what is drawn."""
+
+    stdout = property(lambda self: self)
+    json = null = False
+
+
+def drawn(rows: Sequence[Sequence[str]], titles: tuple[str, ...]) -> list[str]:
+    screen = Screen()
+    columns(screen, titles, rows)  # type: ignore[arg-type]
+    return screen.getvalue().splitlines()
+
+
+@given(st.text(alphabet="ab-_/, ", max_size=60), st.integers(1, 20))
+def test_a_broken_name_has_all_its_letters_in_lines_that_fit(text: str, width: int) -> None:
+    found = broken(text, width)
+    assert "".join(found).replace(" ", "") == text.replace(" ", "")
+    assert max(map(len, found)) <= width
+
+
+def test_a_name_is_broken_at_its_joints_only() -> None:
+    assert broken("a-tigress-with-her-cubs-1a2b3c4d.mp4", 24) == [
+        "a-tigress-with-her-cubs-",
+        "1a2b3c4d.mp4",
+    ]
+
+
+def test_columns_that_fit_keep_their_width_and_else_the_widest_gives() -> None:
+    assert fitted({0: 10, 1: 30}, 60) == {0: 10, 1: 30}
+    assert fitted({0: 10, 1: 90}, 60) == {0: 10, 1: 46}
+
+
+def test_runs_at_80_columns_keep_names_and_times_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    titles = ("run", "stages", "method", "changed", "clip", "")
+    clip = "/home/somebody/films/of-last-summer/bears-by-the-river.mp4"
+    rows = [("bears", "extract,depth,tune,invert", "dvid", "2026-11-23 22:35", clip, "last")]
+    lines = drawn(rows, titles)
+    assert max(map(len, lines)) <= 80
+    assert all(word in lines[1] for word in ("bears ", "dvid", "2026-11-23 22:35", "last"))
+    assert "the-river.mp4" in "\n".join(lines)
+
+
+def test_piped_runs_and_styles_are_lines_with_tabs(dvid: Dvid) -> None:
+    assert dvid("styles").lines[0].count("\t") >= 1
+    assert {"name", "prompt"} <= json.loads(dvid("styles", "--json").lines[0]).keys()
+
+
+def test_stages_are_told_by_kind_and_each_once() -> None:
+    told = Gathered(Runtime().progress.task("x", 1).__enter__())
+    for key in "aab":
+        told.made("motion", key, 1.0, cached=False)
+    told.made("eval", "c", 2.0, cached=True)
+    assert list(told.tell()) == ["motion: done in 2.0 s (2 of them)", "eval: cached, 2.0 s saved"]
+
+
+def test_no_more_processors_are_taken_than_a_cgroup_grants(tmp_path: Path) -> None:
+    from dvcli.devices import processors
+
+    group = tmp_path / "sys/fs/cgroup/box/job"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/box/job\n")
+    assert processors(tmp_path) >= 1
+    (group / "cpu.max").write_text("max 100000\n")
+    (group.parent / "cpu.max").write_text("50000 100000\n")
+    assert processors(tmp_path) == 1
