@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dvcli.core import attention
 from dvcli.core.attention import (
     TemporalAttention,
+    attend_by_products,
     attend_to_few,
     attend_to_frozen,
     feed_forward,
@@ -203,6 +204,38 @@ def test_a_feed_forward_layer_gives_the_same_a_few_rows_at_a_time() -> None:
     x = noise(4, 700, 16)
     with torch.no_grad():
         close(feed_forward(block.ff, x), block.ff(x))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8, 12, 33])
+def test_attention_written_out_is_attention_and_so_is_its_gradient(frames: int) -> None:
+    found = []
+    for attend in (attend_by_products, SDPA):
+        q, k, v = (noise(6, 2, frames, 8, seed=s).requires_grad_() for s in (1, 2, 3))
+        out = attend(q, k, v)
+        found.append([out, *torch.autograd.grad(out.square().sum(), [q, k, v])])
+    for mine, theirs in zip(*found, strict=True):
+        close(mine, theirs)
+
+
+def test_attention_written_out_has_its_weights_in_full_and_gives_halves() -> None:
+    q, k, v = (noise(6, 2, 8, 8, seed=s) for s in (1, 2, 3))
+    half = attend_by_products(*(x.bfloat16() for x in (q, k, v)))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), SDPA(q, k, v), rtol=0.05, atol=0.02)
+
+
+def test_only_attention_over_frames_is_that_over_time() -> None:
+    net, keys = network(), []
+
+    def over_time(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys.append(k.shape[-2])
+        return attend_by_products(q, k, v)
+
+    x = noise(4, 4, 8, 8)
+    as_it_was = predict(net, x, 7, TEXT, DEPTH)
+    use_attention(net, SDPA, over_time)
+    close(predict(net, x, 7, TEXT, DEPTH), as_it_was)
+    assert keys == [4] * len(list(video_blocks(net)))
 
 
 @pytest.mark.parametrize("products", [1, 1000, 10**9])

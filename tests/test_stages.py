@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dvcli import stages
+from dvcli.core.attention import attend_by_products
 from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MissingError, ResourceError
 from dvcli.models import latents, load
@@ -85,6 +86,35 @@ def test_xformers_asked_for_and_absent_names_the_extra(monkeypatch: pytest.Monke
 
 def test_auto_on_a_cpu_is_torchs_own() -> None:
     assert attention.chosen(Runtime(), torch.float32) is F.scaled_dot_product_attention
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "seconds", "taken"),
+    [
+        ("auto", "cuda", (1.0, 1.1), True),
+        ("auto", "cuda", (1.1, 1.0), False),
+        ("sdpa", "cuda", (1.0, 1.1), False),
+        ("auto", "cpu", (1.0, 1.1), False),
+    ],
+)
+def test_over_time_products_are_taken_where_a_gpu_is_faster_by_them(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: Any,
+    device: str,
+    seconds: tuple[float, float],
+    taken: bool,
+) -> None:
+    times, as_it_is = iter(seconds), attention.self_test
+    monkeypatch.setattr(attention, "fastest", lambda work: next(times))
+    monkeypatch.setattr(
+        attention,
+        "self_test",
+        lambda attend, _, *rest, **named: as_it_is(attend, "cpu", *rest, **named),
+    )
+    runtime = Runtime(attention=asked, device=device)
+    found = attention.over_time(runtime, torch.float32, right)
+    assert (found is attend_by_products) is taken
+    assert taken or found is right
 
 
 def test_many_prompts_cost_one_load_of_each_model(

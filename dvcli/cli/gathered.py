@@ -7,11 +7,15 @@ came out.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dvcli.cli.progress import Bars, Reporter, made_line
 from dvcli.cli.session import Session
 from dvcli.recipes import Agreement, Eval, Likeness, Motion, Preference
 from dvcli.runtime import Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 METRICS = tuple(kind.stage for kind in (Eval, Motion, Agreement, Likeness, Preference))
 
@@ -19,11 +23,11 @@ METRICS = tuple(kind.stage for kind in (Eval, Motion, Agreement, Likeness, Prefe
 class Gathered:
     """A reporter that keeps what stages were made, to tell of them by kind."""
 
+    told_all = False
+
     def __init__(self, overall: Task) -> None:
         self._overall = overall
         self._made: dict[tuple[str, bool], dict[str, float]] = {}
-
-    told_all = False
 
     def expect(self, stages: int) -> None:
         return
@@ -85,8 +89,8 @@ def _overall(reporter: Reporter, name: str, total: int) -> Iterator[Task]:
 
 
 class _Bar:
-    def __init__(self, bars: object, number: int) -> None:
+    def __init__(self, bars: "Progress", number: "TaskID") -> None:
         self._bars, self._number = bars, number
 
     def advance(self, steps: int = 1, **figures: float) -> None:
-        self._bars.update(self._number, advance=steps)  # type: ignore[attr-defined]
+        self._bars.update(self._number, advance=steps)

@@ -131,6 +131,17 @@ def sparse_attention(
     return linear(attn.to_out[0], rearrange(mixed, merged))
 
 
+def attend_by_products(
+    q: Float[Tensor, "b heads n d"],
+    k: Float[Tensor, "b heads m d"],
+    v: Float[Tensor, "b heads m d"],
+) -> Float[Tensor, "b heads n d"]:
+    """SDPA written out, for so few keys that a flash kernel's tiles would be mostly padding."""
+    weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1, dtype=torch.float32)
+    mixed: Tensor = weights.to(v.dtype) @ v
+    return mixed
+
+
 def attend_by_frame(attend: Attend, q: Frames, k: Frames, v: Frames) -> Frames:
     """Each frame's queries over that frame's keys: kernels share the work out by batch and head."""
     frames = q.shape[1]

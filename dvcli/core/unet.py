@@ -99,7 +99,7 @@ class VideoBlock(BasicTransformerBlock):  # type: ignore[misc]  # diffusers is u
         norm = self.norm_temp
         weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
         normed = F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
-        out: Tensor = x + self.attn_temp(normed, frames, self.attend)
+        out: Tensor = x + self.attn_temp(normed, frames, self.attend_over_time)
         return out
 
     def _fed(self, x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def inflate(
         temporal = TemporalAttention(dim, block.attn1.heads, inner, generator)
         block.norm_temp = nn.LayerNorm(dim, device=device)
         block.attn_temp = temporal.to(device)
-        block.attend = F.scaled_dot_product_attention
+        block.attend = block.attend_over_time = F.scaled_dot_product_attention
         block.sees, block.trained, block.ff_recomputed = sees, trained, False
         block.ff_whole = block.compiled = False
         block.__class__ = VideoBlock
@@ -183,10 +183,15 @@ def video_blocks(unet: UNet2DConditionModel) -> Iterator[tuple[str, VideoBlock]]
     return iter(found)
 
 
-def use_attention(unet: UNet2DConditionModel, attend: Attend) -> None:
-    """Let every block attend with `attend(q, k, v)` on `b heads n d`, in place of torch's SDPA."""
+def use_attention(
+    unet: UNet2DConditionModel, attend: Attend, over_time: Attend | None = None
+) -> None:
+    """Let every block attend with `attend(q, k, v)` on `b heads n d`, in place of torch's SDPA.
+
+    `over_time` takes the attention over frames, where it is another.
+    """
     for _, block in video_blocks(unet):
-        block.attend = attend
+        block.attend, block.attend_over_time = attend, over_time or attend
 
 
 def reckon_off_cpu(unet: UNet2DConditionModel) -> None:

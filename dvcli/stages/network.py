@@ -33,6 +33,7 @@ def untuned(recipe: Tune, dtype: DType, runtime: Runtime) -> Any:
     It sees and trains what the recipe says.
     """
     attend = attention.chosen(runtime, load.DTYPES[dtype])
+    over_time = attention.over_time(runtime, load.DTYPES[dtype], attend)
     network = load.unet(runtime.locate(recipe.base.unet), dtype, runtime.device)
     unet.inflate(
         network,
@@ -40,7 +41,7 @@ def untuned(recipe: Tune, dtype: DType, runtime: Runtime) -> Any:
         sees=recipe.attention,
         trained=recipe.train,
     )
-    unet.use_attention(network, attend)
+    unet.use_attention(network, attend, over_time)
     if runtime.compile:
         if runtime.device.startswith("cuda"):
             log.info("the network is compiled, so no CUDA graphs are recorded")
