@@ -54,25 +54,25 @@ def sample(
     ] = None,
     negative: Annotated[str, typer.Option(help="What it must not show.")] = Sample.negative,
     guidance: Annotated[
-        float, typer.Option(help="How strictly the prompt is followed, 0 to 100.")
+        float, typer.Option(help="How strictly to follow the prompt, 0 to 100.")
     ] = Sample.guidance,
     guidance_from: Annotated[
         float,
-        typer.Option(metavar="SHARE", help="Share of the steps before guidance acts, 0 to 1."),
+        typer.Option(metavar="SHARE", help="Share of steps before guidance, 0 to 1."),
     ] = Sample.guidance_from,
     guidance_until: Annotated[
         float,
-        typer.Option(metavar="SHARE", help="Share of the steps after which it rests, 0 to 1."),
+        typer.Option(metavar="SHARE", help="Share of steps after which it ends, 0 to 1."),
     ] = Sample.guidance_until,
     fast: Annotated[
         bool,
         typer.Option("--fast", help="Quicker, other clips: fewer steps, guided less."),
     ] = False,
     reuse: Annotated[
-        int, typer.Option(help="Compute deep features every N-th step, 1 to 100.")
+        int, typer.Option(help="Deep features every N-th step, 1 to 100.")
     ] = Sample.reuse,
     strength: Annotated[
-        float, typer.Option(help="Share of steps run, 0 to 1; less is nearer the clip.")
+        float, typer.Option(help="Share of steps, 0 to 1; low is near the clip.")
     ] = Sample.strength,
     eta: Annotated[float, typer.Option(help="Fresh noise a step, 0 to 1.")] = Sample.eta,
     from_noise: Annotated[
