@@ -56,7 +56,7 @@ def chromium() -> Iterator[Browser]:
 def profile(
     browser: Browser, *, width: int = 1200, height: int = 800, dark: bool = False
 ) -> Iterator[BrowserContext]:
-    """One visitor; what a page keeps (localStorage) lasts as long as this, unseen by others."""
+    """One visitor; what a page keeps lasts as long as this, unseen by others."""
     scheme: Literal["dark", "light"] = "dark" if dark else "light"
     context = browser.new_context(
         viewport=ViewportSize(width=width, height=height),
