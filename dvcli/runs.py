@@ -103,14 +103,17 @@ class Runs:
         """The run as saved: `change` applied to what is stored under its name now, else to `run`.
 
         No other process saves a run meanwhile, where the file system can lock. Where another clip
-        has taken the name since, the run gets the next free one.
+        has taken the name since, or its file can no longer be read, the run gets the next free one.
         """
         with self._alone():
             try:
                 stored = self.get(run.name)
-            except (MissingError, StorageError):
-                stored = run
-            if not same_clip(stored, run):
+                free = same_clip(stored, run)
+            except MissingError:
+                stored, free = run, True
+            except StorageError:
+                free = False
+            if not free:
                 stored = replace(run, name=name_for(run.name, self.names()))
             saved = self._last(change(stored))
             self.save(saved)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from program import Dvid
+from rich.console import Console
 from torch import Tensor
 
 from dvcli.bench import cases, methods
 from dvcli.bench.methods import Method
 from dvcli.bench.results import VERSIONS, Results
-from dvcli.bench.statistics import difference, estimate, share, student
-from dvcli.bench.table import lines, markdown
+from dvcli.bench.statistics import Estimate, difference, estimate, share, student
+from dvcli.bench.table import Cell, Line, lines, markdown
 from dvcli.bench.trial import Row, Setting, judged, recipes
 from dvcli.bundled.train import judging
 from dvcli.bundled.world.clips import course
 from dvcli.bundled.world.layout import SLOTS, Layout
 from dvcli.bundled.world.render import render
 from dvcli.bundled.world.words import parse
+from dvcli.cli.bench import drawn
 from dvcli.errors import InputError, UsageError
 from dvcli.recipes import Base, Extract, Judged, Sample
 from dvcli.store.keys import key_of, preimage
@@ -453,6 +456,20 @@ def test_a_row_measured_by_another_judge_is_measured_again(tmp_path: Path, judge
 
 
 # The command.
+
+
+def test_a_terminal_shows_each_mean_over_its_interval() -> None:
+    cell = Cell(value=Estimate(mean=67.84, interval=(66.9, 68.75), clips=24), ahead=None)
+    alone = Cell(value=Estimate(mean=5.04, interval=None, clips=1), ahead=None)
+    cells = {"textual_alignment": cell, "motion_fidelity": alone}
+    table = [Line(method=Method(name="ours", says="as it is"), cells=cells)]
+    shown = StringIO()
+    Console(file=shown, width=60).print(drawn(table))
+    rows = [line.strip()[1:-1].split("│") for line in shown.getvalue().splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["ours", "67.8", "5.0"],
+        ["", "[66.9, 68.8]", ""],
+    ]
 
 
 def test_the_bench_runs_resumes_and_says_the_same_again(dvid: Dvid) -> None:

@@ -268,6 +268,17 @@ def test_xformers_that_is_asked_for_and_absent_is_a_fault_with_its_fix() -> None
     assert "`pip install 'dvid[xformers]'`" in str(found.fix)
 
 
+@pytest.mark.parametrize(("granted", "said"), [(2, "2 of 8 processors"), (8, "8 processors")])
+def test_processors_that_a_container_does_not_grant_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch, granted: int, said: str
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "processors", lambda: granted)
+    found = {one.name: one.said for one in machine.device(plans(), "cpu")}
+    assert found["threads"] == said
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -530,6 +530,17 @@ def test_a_damaged_file_keeps_its_name_taken(runs: Runs, tmp_path: Path) -> None
     assert runs.name_for("bears.mp4", cwd=tmp_path) == "bears-2"
 
 
+@pytest.mark.parametrize("text", ["{", '{"schema": 99}'])
+def test_a_file_that_can_no_longer_be_read_is_not_written_over(runs: Runs, text: str) -> None:
+    begun = run("bears")
+    runs.save(begun)
+    (runs.folder / "bears.json").write_text(text)
+    saved = runs.update(begun, lambda stored: replace(stored, model="tiny"))
+    assert (runs.folder / "bears.json").read_text() == text
+    assert saved.name == "bears-2"
+    assert runs.get("bears-2").model == "tiny"
+
+
 # Which run is meant
 
 

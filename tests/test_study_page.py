@@ -290,7 +290,9 @@ def test_a_browser_that_keeps_nothing_can_still_be_used(browser: Browser, sent: 
 def test_answers_that_fit_no_course_are_not_taken_over(browser: Browser, sent: Path) -> None:
     strange = json.dumps([{"pair": "p9", "question": "consistency", "chosen": "c1"}])
     with page(browser, sent / "study.html") as shown:
-        shown.evaluate("text => Promise.all([keep('rater', 'Ada'), keep('answers/ada', text)])", strange)
+        shown.evaluate(
+            "text => Promise.all([keep('rater', 'Ada'), keep('answers/ada', text)])", strange
+        )
         shown.reload()
         ready(shown)
         assert place(shown) == "Pair 1 of 3, question 1 of 2"

@@ -92,13 +92,14 @@ def markdown(table: Sequence[Line]) -> str:
     for line in table:
         cells = [line.cells.get(name) for name, _ in shown]
         name = f"{line.method.name}: {line.method.says}"
-        values.append(f"| {name} | " + " | ".join(map(_value, cells)) + " |")
+        values.append(f"| {name} | " + " | ".join(map(value, cells)) + " |")
         if line.method.name != REFERENCE:
             ahead.append(f"| {name} | " + " | ".join(map(_ahead, cells)) + " |")
     return "\n".join([*values, "", f"How far `{REFERENCE}` is ahead:", "", *ahead, ""])
 
 
-def _value(cell: Cell | None) -> str:
+def value(cell: Cell | None) -> str:
+    """The mean with its interval; empty where there is none."""
     return "" if cell is None else f"{cell.value.mean:.1f}{_between(cell.value.interval, '.1f')}"
 
 

@@ -16,6 +16,8 @@ from dvcli.errors import UsageError
 from dvcli.recipes import Invert, Tune
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from dvcli.bench.cases import Case
     from dvcli.bench.methods import Method
     from dvcli.bench.results import Results
@@ -243,7 +245,9 @@ def _show(session: Session, table: "list[Line]") -> None:
     from dvcli.bench.table import COLUMNS
 
     if session.stdout.isatty() and not (session.json or session.null):
-        _draw(session, table)
+        from rich.console import Console
+
+        Console(file=session.stdout).print(drawn(table))
         return
     if not session.json:
         session.result(
@@ -278,17 +282,15 @@ def _told(estimate: "Estimate | None") -> list[str]:
     return [f"{estimate.mean:.3f}", *ends]
 
 
-def _draw(session: Session, table: "list[Line]") -> None:
-    from rich.console import Console
+def drawn(table: "list[Line]") -> "Table":
+    """The means, each over its interval, for a terminal."""
     from rich.table import Table
 
-    from dvcli.bench.table import COLUMNS
+    from dvcli.bench.table import COLUMNS, value
 
     shown = [(name, title) for name, title in COLUMNS if any(name in line.cells for line in table)]
-    drawn = Table("method", *(title for _, title in shown))
+    found = Table("method", *(title for _, title in shown))
     for line in table:
-        cells = [line.cells.get(name) for name, _ in shown]
-        drawn.add_row(
-            line.method.name, *("" if c is None else f"{c.value.mean:.1f}" for c in cells)
-        )
-    Console(file=session.stdout).print(drawn)
+        cells = [value(line.cells.get(name)) for name, _ in shown]
+        found.add_row(line.method.name, *(cell.replace(" ", "\n", 1) for cell in cells))
+    return found

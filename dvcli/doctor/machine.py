@@ -3,6 +3,7 @@
 import os
 from importlib.util import find_spec
 
+from dvcli.devices import processors
 from dvcli.doctor import Finding, Findings, Plans
 from dvcli.errors import DvidError
 
@@ -22,7 +23,8 @@ def device(plans: Plans, asked: str) -> Findings:
     yield Finding(name="device", said=f"{_named(plans.device)}, {why}")
     if plans.device == "cpu":
         threads = os.environ.get("OMP_NUM_THREADS")
-        count = f"{os.cpu_count()} processors"
+        mine, there = processors(), os.cpu_count() or 1
+        count = f"{mine} of {there} processors" if mine < there else f"{there} processors"
         yield Finding(
             name="threads",
             said=count if threads is None else f"{threads} by `OMP_NUM_THREADS`, {count}",

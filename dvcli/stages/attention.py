@@ -14,12 +14,7 @@ from dvcli.runtime import Runtime
 
 log = logging.getLogger(__name__)
 PROBE = (2, 8, 1024, 64)  # batch, heads, tokens, dimensions of the self-test
-SHORT = (
-    4096,
-    5,
-    8,
-    64,
-)  # the same of attention over time: a position of the picture has few frames
+SHORT = (4096, 5, 8, 64)  # the same over time, where each position of the picture has 8 tokens
 TOLERANCE = 2e-2  # of half-precision kernels that sum in another order
 SLICE = 2**26  # products of a query with a key held at once where memory is short
 
