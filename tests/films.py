@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvcli.cli.output import provenance
+from dvcli.cli.provenance import provenance
 from dvcli.recipes import Base, Depth, Extract, Invert, Recipe, Render, Sample, Tune
 from dvcli.video.write import write
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from dvcli import devices
 from dvcli.cli.failure import system_error
 from dvcli.cli.groups import parse_size
-from dvcli.cli.output import is_public, provenance, slug
+from dvcli.cli.output import slug
 from dvcli.cli.progress import Lines, duration, reporter
 from dvcli.cli.prompts import gather
+from dvcli.cli.provenance import is_public, provenance
 from dvcli.cli.quoting import command_line, hidden, pretty_json, printable
 from dvcli.cli.session import memory
 from dvcli.errors import DvidError, InputError, Interrupted, ResourceError, StorageError, UsageError

@@ -11,7 +11,7 @@ import pytest
 from checkpoints import write_depth2img
 from program import Dvid
 
-from dvcli.cli.output import provenance
+from dvcli.cli.provenance import provenance
 from dvcli.cli.quoting import hidden
 from dvcli.recipes import Extract, Render
 from dvcli.runs import Runs

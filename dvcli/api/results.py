@@ -58,7 +58,8 @@ class _Made:
     ) -> Path:
         """Render and put the file in its place, as `-o` of the command line does."""
         from dvcli.cli.groups import Delivery
-        from dvcli.cli.output import check, place, provenance, suffix
+        from dvcli.cli.output import check, place, suffix
+        from dvcli.cli.provenance import provenance
 
         target = Path(path)
         to = Delivery(output=target)

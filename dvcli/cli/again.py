@@ -129,7 +129,7 @@ def _place(console: Console, runs: Sequence[Run], digest: str) -> Path | None:
 
 def _base(runs: Sequence[Run], recipe: Recipe, made: Chain) -> str | None:
     """How a run here names the model, a folder only while it is there."""
-    from dvcli.cli.output import is_public
+    from dvcli.cli.provenance import is_public
 
     if isinstance(recipe, CogVideoX):
         return _folder(runs, recipe.model.transformer)

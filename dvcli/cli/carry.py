@@ -53,7 +53,7 @@ def export(
 
     Example: dvid cache export bear -o bear.tar
     """
-    from dvcli.cli.output import is_public
+    from dvcli.cli.provenance import is_public
     from dvcli.runs import portable
     from dvcli.store import archive
 
@@ -184,7 +184,7 @@ def _check(console: Console, runs: "Mapping[str, Run]") -> None:
 
 
 def _notice(runs: "Mapping[str, Run]") -> str:
-    from dvcli.cli.output import is_public
+    from dvcli.cli.provenance import is_public
 
     lines = []
     for name, run in sorted(runs.items()):

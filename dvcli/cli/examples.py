@@ -9,7 +9,7 @@ from pathlib import Path
 from dvcli.cli import captions
 from dvcli.cli.listing import Listing
 from dvcli.cli.output import FORMATS
-from dvcli.cli.show import embedded
+from dvcli.cli.provenance import embedded
 from dvcli.errors import InputError, UsageError
 from dvcli.recipes import CogVideoX, Sample
 

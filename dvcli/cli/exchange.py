@@ -36,7 +36,7 @@ def push(
 
     Example: dvid cache push s3://bucket/dvid bear
     """
-    from dvcli.cli.output import is_public
+    from dvcli.cli.provenance import is_public
     from dvcli.runs import portable
     from dvcli.store.remote import Remote
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcli.cli.judged import is_file
+from dvcli.cli.provenance import Story
 from dvcli.cli.record import frames_of
 from dvcli.cli.session import Session
-from dvcli.cli.show import Story, names_of
+from dvcli.cli.show import names_of
 from dvcli.cli.takes import (
     Take,
     from_anybody,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dvcli.cli.provenance import embedded
 from dvcli.cli.record import frames_of
 from dvcli.cli.session import Session, here
-from dvcli.cli.show import embedded
 from dvcli.errors import DvidError, InputError, UsageError
 from dvcli.recipes import CogVideoX, Depth, Digest, Extract, Invert, Judged, Sample, Tune
 

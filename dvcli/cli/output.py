@@ -1,6 +1,5 @@
 """Where results go: names that are safe, files that appear whole, nothing of others overwritten."""
 
-import json
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dvcli.cli.groups import Delivery
+from dvcli.cli.provenance import embedded, own_depth, provenance, told
 from dvcli.cli.session import Session, here
 from dvcli.errors import InputError, StorageError, UsageError
 from dvcli.recipes import CogVideoX, Depth, Extract, Recipe, Render, Sample
@@ -24,7 +24,6 @@ Source: TypeAlias = Sample | CogVideoX | Extract | Depth
 FORMATS = (".mp4", ".webm", ".gif", ".webp", ".apng", ".png")
 LONGEST = 80  # letters of a prompt in a name: with a folder and a hash, a path still fits a line
 _NUMBERED = re.compile(r"%0?\d*d(?![a-z])")  # as FFmpeg names images
-HUB = re.compile(r"\w[\w.-]*/[\w.-]+(@\w[\w./-]*)?")
 
 
 def suffix(to: Delivery) -> str:
@@ -119,8 +118,6 @@ def in_the_way(output: Path) -> UsageError:
 
 def _made_from(output: Path, source: Source) -> bool:
     """Whether the file says that this recipe made it."""
-    from dvcli.cli.show import embedded
-
     try:
         story = embedded(output)
     except InputError:
@@ -159,31 +156,6 @@ def _work_beside(folder: Path) -> None:
         tempfile.tempdir = str(folder.absolute())
 
 
-def provenance(render: Render, model: str | None, *, own_depth: bool) -> str:
-    """The whole chain of recipes as JSON, to be embedded; no path or name of this machine."""
-    from importlib.metadata import version
-
-    from dvcli.recipe_json import to_json
-
-    story = {
-        "schema": 1,
-        "dvid": version("dvid"),
-        "model": model if model is not None and is_public(model) else None,
-        "own_depth": own_depth,
-        "fps": render.fps,
-        "crf": render.crf,
-        "recipe": to_json(render.source),
-    }
-    return json.dumps(story, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def is_public(model: str) -> bool:
-    """Whether the name means the same to everybody: by its form, whatever lies on this disk now."""
-    from dvcli.models.resolve import ALIASES, BUILT_IN
-
-    return model in (*BUILT_IN, *ALIASES) or HUB.fullmatch(model) is not None
-
-
 def slug(words: str) -> str:
     """A prompt in plain letters, for a name a person can tell from its neighbours.
 
@@ -208,8 +180,6 @@ def deliver(
     session: Session, source: Source, to: Delivery, *, run: "Run", words: str
 ) -> tuple[Path, str]:
     """Render the source and put the file in its place; returns the path and the render's key."""
-    from dvcli.cli.show import own_depth
-
     check_free(session, to, [source])
     made = session.realise(source)
     recipe = Render(source=source, suffix=suffix(to), fps=to.fps, crf=to.crf)
@@ -248,8 +218,6 @@ def name_key(made: "Artifact", recipe: Render) -> str:
 
 def _older(output: Path, recipe: Render) -> bool:
     """Whether a file of ours differs in what it says of itself, but not in what made it."""
-    from dvcli.cli.show import embedded, told
-
     if recipe.provenance is None:
         return False
     try:

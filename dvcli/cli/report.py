@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvcli.cli import options as o
-from dvcli.cli.output import check_folder, in_the_way, is_public, place
+from dvcli.cli.output import check_folder, in_the_way, place
 from dvcli.cli.pages import signed
+from dvcli.cli.provenance import is_public
 from dvcli.cli.session import Session, verb
 from dvcli.errors import MissingError, StorageError, UsageError
 from dvcli.recipes import Render, within

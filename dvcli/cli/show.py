@@ -13,6 +13,7 @@ import typer
 from dvcli.cli.again import chain, named
 from dvcli.cli.commands import Names, commands, line, spelled, steps
 from dvcli.cli.pages import looked, on_page, report_line
+from dvcli.cli.provenance import Story, embedded, own_depth, place_of
 from dvcli.cli.quoting import pretty_json
 from dvcli.cli.session import Console, verb
 from dvcli.errors import DvidError, InputError, MissingError
@@ -22,58 +23,6 @@ if TYPE_CHECKING:
     from dvcli.runs import Run
 
 KEY = re.compile("[0-9a-fA-F]+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Story:
-    """What a file says of itself: how its frames were made, and what they were written as."""
-
-    recipe: Recipe
-    model: str | None
-    own_depth: bool
-    version: str
-    fps: float
-    crf: int
-
-
-def embedded(path: Path) -> Story | None:
-    """The provenance inside a media file, None where there is none.
-
-    Raises `InputError` for one that this version cannot read.
-    """
-    from dvcli.video.metadata import read_metadata
-
-    text = read_metadata(path)
-    return None if text is None else told(text, path)
-
-
-def told(text: str, path: Path) -> Story | None:
-    """What `output.provenance` wrote; None for some other program's text, or one that was cut."""
-    from dvcli.recipe_json import Unfit, read
-
-    try:
-        found = json.loads(text)
-        json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict) or "recipe" not in found:
-        return None
-    try:
-        if read(int, found.get("schema"), "`schema`") != 1:
-            raise Unfit("its format is that of a newer dvid")
-        return Story(
-            recipe=read(Recipe, found["recipe"], "the recipe"),
-            model=read(str | None, found.get("model"), "`model`"),
-            own_depth=read(bool, found.get("own_depth", True), "`own_depth`"),
-            version=read(str, found.get("dvid"), "`dvid`"),
-            fps=read(float, found.get("fps", Render.fps), "`fps`"),
-            crf=read(int, found.get("crf", Render.crf), "`crf`"),
-        )
-    except (Unfit, DvidError, RecursionError) as unfit:
-        raise InputError(
-            f"the provenance in `{path}` cannot be read: {unfit}",
-            hint="`dvid --version` says which dvid this is; a newer one reads more",
-        ) from None
 
 
 @verb
@@ -211,47 +160,18 @@ def _last(run: "Run") -> Recipe:
 def names_of(run: "Run") -> Names:
     """What the run's inputs are called: as the user named them, else where they were last."""
     depth, tune = run.recipes.get("depth"), run.recipes.get("tune")
-    place = _place(run, tune.base.unet if isinstance(tune, Tune) else None)
+    place = place_of(run, tune.base.unet if isinstance(tune, Tune) else None)
     model = run.model or (str(place.parent) if place is not None else None)
     found = Names(clip=run.clip or Names.clip, model=model or Names.model, run=run.name)
     if not isinstance(depth, Depth):
         return found
     if depth.given is not None:
-        return replace(found, given=str(_place(run, depth.given) or Names.given))
-    estimator = _place(run, depth.estimator)
+        return replace(found, given=str(place_of(run, depth.given) or Names.given))
+    estimator = place_of(run, depth.estimator)
     if estimator is None or own_depth(run):
         return found
     part = estimator.name == "depth_estimator"
     return replace(found, estimator=str(estimator.parent if part else estimator))
-
-
-def own_depth(run: "Run") -> bool:
-    """Whether the run's depth is estimated by the base model's own estimator.
-
-    A recipe cannot tell: it knows both by content. They are one checkpoint's where they lie in
-    one; before there is a tuning, it is the model that the run began with.
-    """
-    depth, tune = run.recipes.get("depth"), run.recipes.get("tune")
-    estimator = _place(run, depth.estimator if isinstance(depth, Depth) else None)
-    if estimator is None:
-        return True
-    unet = _place(run, tune.base.unet if isinstance(tune, Tune) else None)
-    home = unet.parent if unet is not None else _folder(run.model)
-    return estimator.name == "depth_estimator" and estimator.parent == home
-
-
-def _folder(model: str | None) -> Path | None:
-    from dvcli.models.resolve import resolve
-
-    try:
-        return None if model is None else resolve(model, offline=True)
-    except DvidError:
-        return None
-
-
-def _place(run: "Run", digest: str | None) -> Path | None:
-    found = None if digest is None else run.sources.get(digest)
-    return None if found is None else Path(found)
 
 
 def _for_file(console: Console, story: Story, what: str) -> list[str]:

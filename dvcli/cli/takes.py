@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvcli.cli.commands import Names, commands
+from dvcli.cli.provenance import Story, embedded
 from dvcli.cli.session import Session
-from dvcli.cli.show import Story, embedded
 from dvcli.errors import DvidError, InputError, MissingError
 from dvcli.recipes import CogVideoX, Depth, Extract, Invert, Judged, Recipe, Render, Sample
 
