@@ -82,14 +82,14 @@ class Controls:
     active: float = 1.0
 
     def __post_init__(self) -> None:
-        within("depth gain", self.gain, -10, 10)
-        within("depth bias", self.bias, -2, 2)
-        within("depth gamma", self.gamma, 0.1, 10)
-        within("depth near", self.near, -1, 1)
-        within("depth far", self.far, -1, 1)
-        within("depth blend", self.blend, 0, 1)
-        within("depth smooth", self.smooth, 0, 32)
-        within("depth active", self.active, 0, 1)
+        within("--depth-gain", self.gain, -10, 10)
+        within("--depth-bias", self.bias, -2, 2)
+        within("--depth-gamma", self.gamma, 0.1, 10)
+        within("--depth-near", self.near, -1, 1)
+        within("--depth-far", self.far, -1, 1)
+        within("--depth-blend", self.blend, 0, 1)
+        within("--depth-smooth", self.smooth, 0, 32)
+        within("--depth-active", self.active, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,11 @@ def test_a_clip_that_is_none_is_exit_3_in_two_lines(
         (["tune", "CLIP", "a", "--model", "BASE", "--steps", "-1"], 2, "`--steps` is `-1`"),
         (["tune", "CLIP", "a", "--model", "BASE", "--lr", "nan"], 2, "`--lr` is `nan`"),
         (["tune", "CLIP", "a", "--model", "BASE", "--size", "100x64"], 2, "multiples of 16"),
-        (["tune", "CLIP", "a", "--model", "BASE", "--size", "big"], 2, "`big` is no size"),
+        (
+            ["tune", "CLIP", "a", "--model", "BASE", "--size", "big"],
+            2,
+            "`--size` is `big`, which is no size",
+        ),
         (["tune", "CLIP", "a", "--model", "BASE", "--device", "tpu"], 2, "no device `tpu`"),
         (["tune", "CLIP", "a", "--model", "BASE", "--frames", "0"], 2, "`--frames` is `0`"),
         (["tune", "CLIP", "a", "--model", "BASE", "--end", "0"], 2, "`--end` is `0`"),

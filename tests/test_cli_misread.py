@@ -75,6 +75,8 @@ def test_a_wrong_value_that_is_configured_is_said_in_the_same_words(
         ("lr = 7", "`--lr` is `7`, which is not between 0 and 1"),
         ('fit = "stretch"', "`--fit` is `stretch`, which is neither crop, squash nor pad"),
         ("fit = true", "`--fit` is `true`, which is not a text or a number"),
+        ('size = "abc"', "`--size` is `abc`, which is no size such as 512 or 768x432"),
+        ("size = 4", "the width is `4`, which is not between 8 and 8192"),
     ],
 )
 def test_a_configured_value_that_is_not_allowed_is_told_its_place_and_what_is(
@@ -172,6 +174,48 @@ def test_a_caption_without_quotes_is_told_of_quotes(dvid: Dvid) -> None:
 def test_an_option_before_the_command_is_told_its_place(dvid: Dvid) -> None:
     err = dvid("--offline", "sample", code=2).err
     assert "hint: options come after the command: `dvid sample --offline`" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "named"),
+    [
+        ("tune.stpes = 1\n", 1, "tune.stpes"),
+        ("# a\ntune = { lr = 1e-4, stpes = 1 }\n", 2, "tune.stpes"),
+        ('guidance = 4\n[cache]\n"gc".limt = 1\n', 3, "cache.gc.limt"),
+        ("[cache]\nfoo = 1\n", 2, "cache.foo"),
+    ],
+)
+def test_an_unknown_key_is_told_its_line_however_it_is_written(
+    dvid: Dvid, text: str, line: int, named: str
+) -> None:
+    Path("dvid.toml").write_text(text)
+    assert (
+        f"`{named}` in `{Path('dvid.toml').resolve()}` line {line} is no"
+        in dvid("runs", code=2).err
+    )
+
+
+def test_a_table_of_a_group_is_told_those_of_its_commands(dvid: Dvid) -> None:
+    Path("dvid.toml").write_text("[cache]\nfoo = 1\n")
+    assert "hint: its commands have tables of their own: [cache.ls], " in dvid("runs", code=2).err
+
+
+def test_a_configured_control_of_depth_that_is_not_allowed_is_told_its_place(
+    dvid: Dvid, tuned: Path
+) -> None:
+    Path("dvid.toml").write_text("[sample]\ndepth-gain = 900\n")
+    err = dvid("sample", "-p", "a fox", code=2).err
+    assert "line 2: `--depth-gain` is `900`, which is not between -10 and 10" in err
+
+
+@pytest.mark.parametrize("option", ["--json", "-q", "--no-config"])
+def test_an_option_before_what_is_no_command_of_its_own_hides_nothing(
+    dvid: Dvid, option: str
+) -> None:
+    assert "`dvid` has no command `nosuch`" in dvid(option, "nosuch", code=2).err
+    assert dvid(option, "--help").out == dvid("--help").out
+    assert dvid(option, "--version").out == dvid("--version").out
+    assert dvid(option, "bench", "--help").out == dvid("bench", "--help").out
 
 
 @pytest.mark.parametrize("options", [["--json"], ["-0"], ["-q"], ["-v"], ["-qv", "--null"]])

@@ -1,6 +1,7 @@
 """`dvid config` and what comes before what: variable, dvid.toml, the user's file, default."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,40 @@ def not_inverted() -> None:
     run = runs.get("bikes")
     recipes = {stage: recipe for stage, recipe in run.recipes.items() if stage != "invert"}
     runs.save(replace(run, recipes=recipes))
+
+
+def test_no_config_leaves_files_and_variables_aside(
+    dvid: Dvid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("dvid.toml").write_text("[tune]\nsteps = 3\n")
+    monkeypatch.setenv("DVID_TUNE_LR", "0.5")
+    told = [
+        dvid("config", "show", "tune", "--origin"),
+        dvid("config", "show", "tune", "--no-config"),
+    ]
+    assert "tune\tsteps\t3\t" in told[0].out
+    assert "tune\tlr\t0.5\t" in told[0].out
+    assert "tune\tsteps\t500" in told[1].out
+    assert "tune\tlr\t1e-05" in told[1].out
+    Path("dvid.toml").write_text("[tune]\nstpes = 3\n")
+    assert dvid("runs", code=2).err
+    dvid("--no-config", "runs")
+    assert dvid("runs", "--", "--no-config", code=2).err
+
+
+def test_the_lines_of_a_file_give_its_bytes_whatever_is_configured_there(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made,) = dvid("sample", "-p", "a cat", "--guidance", "4").lines
+    bytes_before, runs = Path(made).read_bytes(), sorted(Runs.open().names())
+    kept = Path(made).rename("kept.mp4")
+    assert "--no-config" not in dvid("show", kept).out
+    Path("dvid.toml").write_text('[tune]\nseed = 5\n[sample]\nstyle = "animation"\nfast = true\n')
+    monkeypatch.setenv("DVID_GUIDANCE", "2")
+    for line in dvid("show", kept).lines:
+        dvid(*shlex.split(line)[1:])
+    assert Path(made).read_bytes() == bytes_before
+    assert sorted(Runs.open().names()) == runs
 
 
 @pytest.mark.parametrize("place", ["file", "environment", "nowhere"])

@@ -174,7 +174,7 @@ FRAMES = ("inverted", "tuned", "frames")
         (("seed",), 0.5, "`sample.seed` is 0.5"),
         (("seed",), float("inf"), "`sample.seed` is Infinity"),
         (("start",), "middle", '`sample.start` is "middle"'),
-        (("controls", "gain"), 1e9, "depth gain"),
+        (("controls", "gain"), 1e9, "--depth-gain"),
         (("controls", "twist"), 1, "unknown field `twist`"),
         (("controls",), [], r"`sample.controls` is \[\]"),
         (("inverted",), to_json(EXTRACT), "is not a recipe of this stage"),

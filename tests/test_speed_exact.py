@@ -25,6 +25,7 @@ from dvcli.core.attention import (
     attend_to_few,
     attend_to_frozen,
     feed_forward,
+    few_by_products,
     pointwise,
     product,
     sliced,
@@ -217,11 +218,29 @@ def test_attention_written_out_is_attention_and_so_is_its_gradient(frames: int) 
         close(mine, theirs)
 
 
-def test_attention_written_out_has_its_weights_in_full_and_gives_halves() -> None:
-    q, k, v = (noise(6, 2, 8, 8, seed=s) for s in (1, 2, 3))
-    half = attend_by_products(*(x.bfloat16() for x in (q, k, v)))
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), SDPA(q, k, v), rtol=0.05, atol=0.02)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("spread", [1, 10, 100])
+def test_attention_written_out_is_in_halves_as_exact_as_torchs(
+    dtype: torch.dtype, spread: float
+) -> None:
+    q, k, v = (noise(50, 2, 8, 64, seed=s) for s in (1, 2, 3))
+    q, k, v = (x.to(dtype) for x in (q * spread, k * spread, v))
+    exact = SDPA(*(x.double() for x in (q, k, v)))
+    mine, torchs = (attend(q, k, v) for attend in (attend_by_products, SDPA))
+    assert mine.dtype == dtype
+    assert (mine - exact).abs().max() <= 2 * (torchs - exact).abs().max()
+
+
+def test_of_many_keys_not_all_products_are_held_at_once() -> None:
+    asked = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        asked.append(k.shape[-2])
+        return SDPA(q, k, v)
+
+    for frames in (8, 32, 33, 64):
+        few_by_products(attend, *(noise(2, 2, frames, 8, seed=s) for s in (1, 2, 3)))
+    assert asked == [33, 64]
 
 
 def test_only_attention_over_frames_is_that_over_time() -> None:

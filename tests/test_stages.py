@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dvcli import stages
-from dvcli.core.attention import attend_by_products
 from dvcli.core.recomputing import LEVELS, Level
 from dvcli.errors import MissingError, ResourceError
 from dvcli.models import latents, load
@@ -64,7 +63,13 @@ def test_xformers_is_taken_when_it_gives_the_same_and_is_not_slower(
 
 def test_xformers_that_gives_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, lambda q, k, v: right(q, k, v) + 0.5)
-    with pytest.raises(ResourceError, match=r"differs by 0\.5"):
+    with pytest.raises(ResourceError, match=r"differs by 1\.4"):
+        attention.chosen(Runtime(attention="xformers"), torch.float32)
+
+
+def test_xformers_with_other_gradients_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, lambda q, k, v: right(q, k, v.detach()) + 0 * v.sum())
+    with pytest.raises(ResourceError, match=r"gradients that differ"):
         attention.chosen(Runtime(attention="xformers"), torch.float32)
 
 
@@ -91,30 +96,45 @@ def test_auto_on_a_cpu_is_torchs_own() -> None:
 @pytest.mark.parametrize(
     ("asked", "device", "seconds", "taken"),
     [
-        ("auto", "cuda", (1.0, 1.1), True),
-        ("auto", "cuda", (1.1, 1.0), False),
-        ("sdpa", "cuda", (1.0, 1.1), False),
-        ("auto", "cpu", (1.0, 1.1), False),
+        ({}, "cuda", (0.7, 1.0), True),
+        ({}, "cuda", (0.9, 1.0), False),
+        ({"attention": "sdpa"}, "cuda", (0.7, 1.0), False),
+        ({"memory": "low"}, "cuda", (0.7, 1.0), False),
+        ({}, "cpu", (0.7, 1.0), False),
     ],
 )
 def test_over_time_products_are_taken_where_a_gpu_is_faster_by_them(
     monkeypatch: pytest.MonkeyPatch,
-    asked: Any,
+    asked: dict[str, Any],
     device: str,
     seconds: tuple[float, float],
     taken: bool,
 ) -> None:
-    times, as_it_is = iter(seconds), attention.self_test
-    monkeypatch.setattr(attention, "fastest", lambda work: next(times))
+    times, as_it_is, probed = iter(seconds), attention.self_test, []
+
+    def fastest(work: Callable[[], torch.Tensor]) -> float:
+        probed.append(work().shape)
+        return next(times)
+
+    monkeypatch.setattr(attention, "fastest", fastest)
     monkeypatch.setattr(
         attention,
         "self_test",
         lambda attend, _, *rest, **named: as_it_is(attend, "cpu", *rest, **named),
     )
-    runtime = Runtime(attention=asked, device=device)
-    found = attention.over_time(runtime, torch.float32, right)
-    assert (found is attend_by_products) is taken
-    assert taken or found is right
+    runtime = Runtime(device=device, **asked)
+    asked_of = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        asked_of.append(k.shape[-2])
+        return v
+
+    found = attention.over_time(runtime, torch.float32, attend)
+    for frames in (8, 64):
+        found(*torch.zeros(3, 1, 1, frames, 4))
+    assert asked_of == ([64] if taken else [8, 64])
+    tested = device == "cuda" and not asked
+    assert probed == [attention.SHORT] * 2 * tested
 
 
 def test_many_prompts_cost_one_load_of_each_model(

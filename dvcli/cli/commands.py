@@ -1,9 +1,12 @@
 """The command lines that make a recipe again: every option off its default, every digit of it."""
 
+import os
 from dataclasses import dataclass, fields, replace
 
 from dvcli import fast
+from dvcli.cli.config import meddles
 from dvcli.cli.quoting import command_line
+from dvcli.cli.session import here
 from dvcli.errors import InputError
 from dvcli.recipes import (
     Agreement,
@@ -191,7 +194,12 @@ def spelled(value: object) -> str:
 
 
 def line(verb: str, arguments: list[str], options: list[str]) -> str:
-    """One command; where an argument could be taken for an option, all of them come after `--`."""
+    """One command; where an argument could be taken for an option, all of them come after `--`.
+
+    It leaves the configuration aside where that would change what comes.
+    """
+    if meddles(verb, here(), tuple(sorted(os.environ.items()))):
+        options = [*options, "--no-config"]
     if any(argument.startswith("-") for argument in arguments):
         return command_line(["dvid", verb, *options, "--", *arguments])
     return command_line(["dvid", verb, *arguments, *options])

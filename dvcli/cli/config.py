@@ -8,13 +8,13 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import typer
 
-from dvcli.cli.options import Reporting, Working
+from dvcli.cli.options import NO_CONFIG, Reporting, Working
 from dvcli.cli.plain import Reader
 from dvcli.errors import UsageError, meant
 
@@ -51,8 +51,9 @@ FILE = "dvid.toml"
 # What is about one command, or only checked, is no matter of configuration.
 NEVER = {"run", "prompt", "prompts-file", "output", "rm", "base", "from", "depth", "depth-from"}
 NEVER |= {"method", "refresh", "dry-run", "repair", "path", "help", "origin", "smoke"}
+NEVER |= {"no-config"}
 CHECKED = ("sample", "steps")
-ELSEWHERE = {"DVID_RUN", "DVID_CACHE_DIR", "DVID_STATE_DIR", "DVID_STYLES"}
+ELSEWHERE = {"DVID_RUN", "DVID_CACHE_DIR", "DVID_STATE_DIR", "DVID_STYLES", NO_CONFIG}
 
 
 def defaults(command: Any, cwd: Path | None, env: Mapping[str, str]) -> DefaultMap:
@@ -74,8 +75,10 @@ def settings(
 ) -> dict[tuple[str, str], Setting]:
     """What is configured, by verb and parameter: of several settings of one, the one that counts.
 
-    Raises `UsageError` for a key that no verb has.
+    Nothing where `DVID_NO_CONFIG` is set. Raises `UsageError` for a key that no verb has.
     """
+    if env.get(NO_CONFIG):
+        return {}
     verbs = dict(_options(command, ""))
     found: Settings = {}
     for path in reversed(files(cwd)):
@@ -95,8 +98,30 @@ def configurable(command: Any) -> Verbs:
 
 def anything(cwd: Path | None, env: Mapping[str, str]) -> bool:
     """Whether there is a file or a variable that may configure an option."""
+    if env.get(NO_CONFIG):
+        return False
     variables = (name for name in env if name.startswith("DVID_"))
     return any(n not in ELSEWHERE for n in variables) or bool(_near(cwd)) or user_path().is_file()
+
+
+@cache
+def meddles(verb: str, cwd: Path | None, variables: tuple[tuple[str, str], ...]) -> bool:
+    """Whether what is configured says something of what the verb makes, or cannot be read.
+
+    How it computes is no part of that: a device, how much is told.
+    """
+    env = {name: value for name, value in variables if name != NO_CONFIG}
+    if not anything(cwd, env):
+        return False
+    from dvcli.cli.app import app
+
+    command = typer.main.get_command(app)
+    try:
+        found = settings(command, cwd, env)
+    except UsageError:
+        return True
+    shared = {o.parameter for o in configurable(command).get(verb, {}).values() if o.shared}
+    return any(of == verb and name not in shared for of, name in found)
 
 
 def user_path() -> Path:
@@ -188,15 +213,24 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
 
 def at(path: Path, text: str, table: str, key: str) -> str:
     """The file, and the line of a key in one of its tables where it can be told."""
-    here, name = "", re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""")
+    here, wanted = "", f"{table} {key}".strip()
     for number, line in enumerate(text.splitlines(), 1):
         if opened := re.match(r"\s*\[+\s*(.+?)\s*\]+", line):
-            here = " ".join(part.strip(" \"'") for part in opened[1].split("."))
-            if f"{table} {key}".strip() == here:
-                return f"`{path}` line {number}"
-        elif here == table and name.match(line):
+            here = name = _spaced(opened[1])
+        elif assigned := re.match(r"\s*([\w\s.\"'-]+?)\s*=(.*)", line):
+            name = f"{here} {_spaced(assigned[1])}".strip()
+            if wanted.startswith(f"{name} ") and re.search(rf"\b{re.escape(key)}\b", assigned[2]):
+                name = wanted  # in a table on one line
+        else:
+            continue
+        if f"{name} ".startswith(f"{wanted} "):
             return f"`{path}` line {number}"
     return f"`{path}`"
+
+
+def _spaced(dotted: str) -> str:
+    """A key of TOML as a verb's name is written: `cache gc`."""
+    return " ".join(part.strip(" \"'") for part in dotted.split("."))
 
 
 def _read_table(
@@ -292,7 +326,10 @@ def _unknown(key: str, place: str, verb: str, verbs: Verbs) -> UsageError:
     near = meant(option, known)
     if not near and tables:
         near = f" of `dvid {verb}`, but of " + " and ".join(f"`[{_dotted(n)}]`" for n in tables[:3])
-    hint = f"`dvid {verb} --help` lists its options" if verb in verbs else "`dvid --help`"
+    hint = f"`dvid {verb} --help` lists its options"
+    if verb not in verbs:
+        inner = [f"[{_dotted(name)}]" for name in verbs if name.startswith(f"{verb} ")]
+        hint = f"its commands have tables of their own: {', '.join(inner)}"
     return UsageError(f"`{_dotted(verb)}.{key}` in {place} is no option{near}", hint=hint)
 
 
@@ -318,10 +355,10 @@ def blamed(
     error: UsageError, verb: str, argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]
 ) -> UsageError:
     """The error, with the place where the wrong value stands, if it is configured and not typed."""
-    wrong = re.match(r"`--([a-z-]+)` is `", error.message)
+    wrong = re.match(r"`--([a-z-]+)` is `|the (width|height) is `", error.message)
     if wrong is None or not anything(cwd, env):
         return error
-    option = wrong[1]
+    option = wrong[1] or "size"
     if any(word.partition("=")[0] == f"--{option}" for word in argv):
         return error
     from dvcli.cli.app import app
@@ -334,4 +371,6 @@ def blamed(
     if setting is None:
         return error
     hint = error.hint or f"`dvid {verb} --help` says what `--{option}` takes"
-    return UsageError(f"`{setting.origin}`: {error.message}", hint=hint)
+    place = re.sub("^(.*):([0-9]+)$", r"`\1` line \2", setting.origin)
+    place = place if place != setting.origin else f"`{place}`"
+    return UsageError(f"{place}: {error.message}", hint=hint)

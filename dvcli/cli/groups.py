@@ -106,11 +106,11 @@ class DepthControls:
         )
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) for `512` or `768x432`."""
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """(width, height) for `512` or `768x432`, which was given as that option."""
     match = re.fullmatch(r"(-?\d{1,15})(?:[x×](-?\d{1,15}))?", text.strip().lower())
     if match is None:
-        raise UsageError(f"`{text[:40]}` is no size", hint="such as 512 or 768x432")
+        raise UsageError(f"`{option}` is `{text[:40]}`, which is no size such as 512 or 768x432")
     size = int(match[1]), int(match[2] or match[1])
     Extract(clip="", size=size)  # refuses what is too small or too large, and says what is not
     return size

@@ -3,46 +3,55 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from dvcli.cli.failure import say_bug, say_error, say_misread, system_error
 from dvcli.cli.helping import fit
+from dvcli.cli.options import NO_CONFIG
 from dvcli.cli.plain import read_plainly
 from dvcli.cli.session import ReaderGone
 from dvcli.cli.verbs import VERBS, command_line, contents
 from dvcli.errors import DvidError, UsageError
 
-EVERYWHERE = re.compile("--json|--null|--quiet|--verbose|-[0qv]+")  # what every command takes
+EVERYWHERE = re.compile(
+    "--json|--null|--quiet|--verbose|--no-config|-[0qv]+"
+)  # what every command takes
 HELP = {"-h", "--help", "--version", "--show-completion", "--install-completion"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing a person can fix shows a traceback."""
     _open_closed_streams()
+    with _configuration(argv):
+        return _answer(argv)
+
+
+@contextmanager
+def _configuration(argv: Sequence[str]) -> Iterator[None]:
+    """Nothing but the command line configures where it says `--no-config`, here and in children."""
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    if "--no-config" not in own or NO_CONFIG in os.environ:
+        yield
+        return
+    os.environ[NO_CONFIG] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(NO_CONFIG, None)
+
+
+def _answer(argv: Sequence[str]) -> int:
     words = ["dvid"]
     try:
         if shell := os.environ.get("_DVID_COMPLETE"):
             from dvcli.cli.complete import complete
 
             return complete(shell, argv, os.environ)
-        before, argv = _before(argv)
-        command, configured = _command_line(argv)
-        command, words, rest, configured = _descend(command, list(argv), configured)
-        rest = [*before, *rest]
-        read_plainly(command)
-        fit(command, words)
-        code = command.main(
-            rest,
-            prog_name=" ".join(words),
-            standalone_mode=False,
-            default_map=configured,
-            help_option_names=["-h", "--help"],
-        )
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _run(argv, words)
     except typer.TyperException as error:  # the parser's own: unknown option, missing argument
         return say_misread(error, " ".join(words), argv)
     except DvidError as error:
@@ -56,6 +65,26 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  # a bug: kept whole in a file, one line shown
         known = system_error(error)
         return say_bug(error) if known is None else say_error(known, " ".join(words))
+
+
+def _run(argv: Sequence[str], words: list[str]) -> int:
+    """Answer one command line; `words` become the name of the command that is meant."""
+    before, argv = _before(argv)
+    command, configured = _command_line(argv)
+    command, words[:], rest, configured = _descend(command, argv, configured)
+    if not _children(command):
+        rest = [*before, *rest]
+    read_plainly(command)
+    fit(command, words)
+    code = command.main(
+        rest,
+        prog_name=" ".join(words),
+        standalone_mode=False,
+        default_map=configured,
+        help_option_names=["-h", "--help"],
+    )
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
 
 
 def _open_closed_streams() -> None:
@@ -81,9 +110,9 @@ def _before(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     count = 0
     while count < len(argv) and EVERYWHERE.fullmatch(argv[count]):
         count += 1
-    if argv[count : count + 1] and argv[count] in VERBS:
-        return list(argv[:count]), list(argv[count:])
-    return [], list(argv)
+    if count == len(argv):
+        return [], list(argv)
+    return list(argv[:count]), list(argv[count:])
 
 
 def _blamed(error: DvidError, words: Sequence[str], argv: Sequence[str]) -> DvidError:

@@ -115,7 +115,7 @@ def generate(
     # The options are shared with `sample`, whose defaults are those of another model.
     guided = guidance if "guidance" in session.chosen else CogVideoX.guidance
     share = strength if "strength" in session.chosen else CogVideoX.strength
-    size = None if other.model_size is None else parse_size(other.model_size)
+    size = None if other.model_size is None else parse_size(other.model_size, "--model-size")
 
     def made_of(wish: Wish, model: VideoModel, size: tuple[int, int], stride: int) -> CogVideoX:
         return CogVideoX(

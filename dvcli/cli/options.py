@@ -11,6 +11,7 @@ from dvcli.runtime import Attention, GradCheckpointing, Memory
 
 Reporting = "Reporting"
 Working = "Working"
+NO_CONFIG = "DVID_NO_CONFIG"  # set, it is as if every command had `--no-config`
 
 
 # Reporting: every verb takes these.
@@ -38,6 +39,12 @@ Verbose = Annotated[
         count=True,
         help="More on stderr; twice for everything.",
         rich_help_panel=Reporting,
+    ),
+]
+NoConfig = Annotated[
+    bool,
+    typer.Option(
+        "--no-config", help="Neither dvid.toml nor DVID_* defaults.", rich_help_panel=Reporting
     ),
 ]
 

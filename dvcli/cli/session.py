@@ -49,6 +49,7 @@ class Console:
     null: o.Null = False
     quiet: o.Quiet = False
     verbose: o.Verbose = 0
+    no_config: o.NoConfig = False  # `main` has seen to it before the defaults were looked up
 
     def __post_init__(self) -> None:
         self._out: TextIO = sys.stdout

@@ -30,6 +30,7 @@ CONVOLVED_ROWS, CONVOLVED_PRODUCTS = 512, 2**22
 ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 # Rows of a feed-forward layer at a time, so that what lies between its two halves stays in a cache.
 FED_ROWS = 1024
+FEW_KEYS = 32
 # Queries at a time in the backward pass, so that their products with the keys stay in a cache.
 SLOPE_ROWS = 512
 
@@ -136,10 +137,19 @@ def attend_by_products(
     k: Float[Tensor, "b heads m d"],
     v: Float[Tensor, "b heads m d"],
 ) -> Float[Tensor, "b heads n d"]:
-    """SDPA written out, for so few keys that a flash kernel's tiles would be mostly padding."""
-    weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1, dtype=torch.float32)
-    mixed: Tensor = weights.to(v.dtype) @ v
+    """SDPA written out, for so few keys that a flash kernel's tiles would be mostly padding.
+
+    Products of queries with keys are in float32, as kernels have them: rounded to a half type,
+    large ones would be off by whole units before the softmax.
+    """
+    products = q.float() * q.shape[-1] ** -0.5 @ k.float().mT
+    mixed: Tensor = products.softmax(-1).to(v.dtype) @ v
     return mixed
+
+
+def few_by_products(attend: Attend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`attend_by_products` for `FEW_KEYS` or fewer, of more all products would fill the memory."""
+    return (attend_by_products if k.shape[-2] <= FEW_KEYS else attend)(q, k, v)
 
 
 def attend_by_frame(attend: Attend, q: Frames, k: Frames, v: Frames) -> Frames:
