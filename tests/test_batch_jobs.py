@@ -210,14 +210,18 @@ def test_a_bad_job_is_refused_before_work_with_its_line(
 
 def test_every_bad_line_is_counted_in_one_error(tuned: Path, dvid: Dvid) -> None:
     said = dvid("batch", write({"run": "bikes", "prompts": "a"}, "{", "[", "nothing"), code=3)
-    assert re.search(r"error: line 2 .*\(and so are 2 more, such as line 3\)", said.err)
+    assert re.search(
+        r"error: line 2 .*\(2 more lines are wrong as well, line 3 the next\)", said.err
+    )
 
 
 def test_lines_that_cannot_be_read_and_clips_that_are_not_there_are_counted_together(
     tuned: Path, dvid: Dvid
 ) -> None:
     said = dvid("batch", write(job("gone.mp4", "a fox"), "[1, 2]", job("bikes.mp4")), code=3)
-    assert re.search(r"line 1 .*gone.mp4.*\(and so are 2 more, such as line 2\)", said.err)
+    assert re.search(
+        r"line 1 .*gone.mp4.*\(2 more lines are wrong as well, line 2 the next\)", said.err
+    )
 
 
 def test_a_line_that_is_no_object_is_shown_a_job(dvid: Dvid) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import typer
 from program import Dvid, process
 
 from dvcli.cli.app import app
+from dvcli.runs import Run, Runs
 
 RANGE = re.compile(r"(-?[0-9][0-9.e-]*) to ([0-9](?:[0-9.e]*[0-9])?)")
 BEYOND = {"--weight-decay": 2, "--depth-near": -2, "--depth-far": -2}
@@ -169,6 +171,57 @@ def test_a_caption_without_quotes_is_told_of_quotes(dvid: Dvid) -> None:
     err = dvid("tune", "x.mp4", "a", "polar", "bear", code=2).err
     assert "no place for `polar bear`" in err
     assert "hint: quotes keep several words together" in err
+
+
+def test_a_prompt_without_quotes_is_told_of_quotes(dvid: Dvid, tuned: Path) -> None:
+    err = dvid("sample", "-p", "two", "robots", code=4).err
+    assert "no run named `robots`" in err
+    assert "quotes keep the words of a prompt together" in err
+
+
+def test_a_file_that_looks_like_an_option_is_told_how_to_write_it(dvid: Dvid) -> None:
+    Path("-clip.mp4").touch()
+    err = dvid("tune", "-clip.mp4", "a bear", code=2).err
+    assert "hint: the file of that name is `./-clip.mp4`" in err
+    err = dvid("tune", "--", "-clip.mp4", "a bear", "--steps", "2", code=2).err
+    assert "hint: after `--` nothing is an option" in err
+
+
+def test_a_run_that_a_variable_names_wrongly_is_laid_to_the_variable(
+    dvid: Dvid, tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVID_RUN", "nosuch")
+    assert "error: `DVID_RUN`: no run named `nosuch`" in dvid("sample", "-p", "a fox", code=4).err
+    assert "DVID_RUN" not in dvid("sample", "other", "-p", "a fox", code=4).err
+
+
+def test_a_folder_in_the_place_of_prompts_is_called_one(dvid: Dvid, tuned: Path) -> None:
+    Path("m").mkdir()
+    assert "error: `m` is a folder, not a file\nhint: " in dvid("sample", "-f", "m", code=3).err
+
+
+def test_the_end_of_a_very_long_prompt_is_told_in_short(dvid: Dvid, tuned: Path) -> None:
+    err = dvid("sample", "-p", "wong " * 2000).err
+    assert "the text encoder does not see the end of the prompt" in err
+    assert max(map(len, err.splitlines())) < 1000
+
+
+def test_a_run_whose_name_another_clip_takes_meanwhile_is_told_its_own(
+    dvid: Dvid, bikes: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvcli.stages import extract
+
+    build = extract.build
+
+    def overtaken(*given: Any) -> None:
+        now = time.time()
+        Runs.open().save(Run(name="mine", cwd="/x", clip="/x/y.mp4", created=now, updated=now))
+        build(*given)
+
+    monkeypatch.setattr(extract, "build", overtaken)
+    said = dvid("extract", bikes, "--size", "64", "--run", "mine")
+    assert said.lines == ["mine-2"]
+    assert "the name `mine` was taken meanwhile, so the run is `mine-2`" in said.err
 
 
 def test_an_option_before_the_command_is_told_its_place(dvid: Dvid) -> None:

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from dvcli.recipes import Base, Controls, Depth, DType, Extract, Invert, Recipe,
 from dvcli.runtime import Runtime
 from dvcli.stages import Work, attention, depth, network, preflight
 from dvcli.store import Artifact, Store
-from dvcli.store.keys import preimage
+from dvcli.store.keys import key_of, preimage
 from dvcli.video import frames as frame_file
 
 ops = "xformers.ops"
@@ -135,6 +137,21 @@ def test_over_time_products_are_taken_where_a_gpu_is_faster_by_them(
     assert asked_of == ([64] if taken else [8, 64])
     tested = device == "cuda" and not asked
     assert probed == [attention.SHORT] * 2 * tested
+
+
+def test_waiting_for_another_process_is_said_once_and_ends_with_its_result(
+    tmp_path: Path, bikes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, runtime = Store.open(tmp_path), Runtime(locate=lambda _: bikes)
+    recipe = Extract(clip=store.digest_file(bikes), frames=2, size=(16, 16))
+    key = key_of(stages.request(recipe, {}))
+    with ThreadPoolExecutor(1) as pool:
+        with store.lock(key):
+            made = pool.submit(stages.realise, recipe, store, runtime)
+            time.sleep(0.7)
+            assert not made.done()
+        assert made.result(timeout=60).key == key
+    assert caplog.messages == ["another process is at the same `extract`; waiting for it"]
 
 
 def test_many_prompts_cost_one_load_of_each_model(

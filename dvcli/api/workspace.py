@@ -99,10 +99,12 @@ class Workspace:
 
         if find(recipe, self.store) is not None:
             return
+        from dvcli.cli.quoting import in_short
         from dvcli.models.tokens import overflow
 
         if cut := overflow(self.sources.locate(tokenizer), recipe.prompt):
-            log.warning("the text encoder does not see the end of the prompt: `%s`", cut)
+            said = f"the text encoder does not see the end of the prompt: `{cut}`"
+            log.warning("%s", in_short(said))
 
     def _progress(self) -> Progress:
         from dvcli.cli.progress import reporter

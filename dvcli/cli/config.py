@@ -199,7 +199,9 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         return tomllib.loads(text), text
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise UsageError(f"`{path}` is not UTF-8 text at line {line}") from error
+        raise UsageError(
+            f"`{path}` is not UTF-8 text at line {line}", hint="save it as UTF-8, as TOML is"
+        ) from error
     except RecursionError:
         raise UsageError(f"`{path}` cannot be read: its values are nested too deep") from None
     except ValueError as error:

@@ -105,7 +105,9 @@ def refuse(bad: Sequence[Bad]) -> None:
         return
     (_, first), *more_of_them = sorted(bad, key=lambda one: one[0])
     others = [line for line, _ in more_of_them]
-    more = f" (and so are {len(others)} more, such as line {others[0]})" if others else ""
+    more = f" (line {others[0]} is wrong as well)" if others else ""
+    if len(others) > 1:
+        more = f" ({len(others)} more lines are wrong as well, line {others[0]} the next)"
     raise type(first)(first.message + more, hint=first.hint) from first
 
 

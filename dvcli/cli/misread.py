@@ -4,6 +4,7 @@ Typer raises one class for each way to be wrong; they are told apart by name, as
 itself.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import typer
 
+from dvcli.cli.quoting import command_line
 from dvcli.errors import UsageError, meant
 
 # Only what a slip of the hand makes of a word, not any other word.
@@ -36,6 +38,8 @@ def misread(error: typer.TyperException, command: str, argv: Sequence[str] = ())
         takes = any(param.param_type_name == "argument" for param in own)
         quotes = 'quotes keep several words together, as in "a polar bear"'
         said = f"`{command}` has no place for `{extra[1]}`"
+        if "--" in argv and any(word.startswith("-") for word in extra[1].split()):
+            quotes = "after `--` nothing is an option: options come before it"
         return UsageError(said, hint=quotes if takes else hint)
     if unknown := re.match(r"No such command '(.*?)'", str(error)):
         known = getattr(getattr(context, "command", None), "commands", {})
@@ -58,10 +62,10 @@ def _no_option(written: str, context: Any, command: str, argv: Sequence[str]) ->
     known = [name for param in own for name in (*param.opts, *param.secondary_opts)]
     long = [name for name in known if name.startswith("--")]
     near = slip(f"--{whole.lstrip('-')}", long)
-    return UsageError(
-        f"`{command}` has no option `{whole}`{near}",
-        hint=f"`{command} --help` lists what it takes",
-    )
+    hint = f"`{command} --help` lists what it takes"
+    if os.path.lexists(whole):
+        hint = f"the file of that name is `{command_line([f'./{whole}'])}`"
+    return UsageError(f"`{command}` has no option `{whole}`{near}", hint=hint)
 
 
 def _valueless(error: typer.TyperException, hint: str) -> UsageError:

@@ -261,6 +261,8 @@ def lines_of(file: str, *, hint: str) -> Iterator[tuple[str, str]]:
         ) from error
     except FileNotFoundError as error:
         raise InputError(f"no file {name}", hint=hint) from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name} is a folder, not a file", hint=hint) from error
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         raise InputError(f"{name} cannot be read as UTF-8 text: {error}") from error
     # By line feeds alone, as editors count; `splitlines` would also cut at U+2028 and form feeds.

@@ -1,5 +1,6 @@
 """What a command leaves for the next one: the run, with its recipes and where things were."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dvcli.runs import Run
 
 
+log = logging.getLogger(__name__)
 WORDED = ("clip", "prompt", "dtype")  # told in words, not as options
 NOUNS = {"extract": "extraction", "tune": "tuning", "invert": "inversion"}
 ORDER = ("extract", "depth", "tune", "invert")
@@ -56,7 +58,10 @@ def remember(
             updated=time.time(),
         )
 
-    return session.runs.update(run, change)
+    saved = session.runs.update(run, change)
+    if saved.name != run.name:
+        log.warning("the name `%s` was taken meanwhile, so the run is `%s`", run.name, saved.name)
+    return saved
 
 
 def remember_if_possible(

@@ -18,7 +18,7 @@ from dvcli.cli.quoting import command_line
 from dvcli.cli.record import inversion, remember_if_possible
 from dvcli.cli.session import Session, verb
 from dvcli.cli.switches import Switches
-from dvcli.errors import InputError, UsageError
+from dvcli.errors import InputError, MissingError, UsageError
 from dvcli.recipes import Depth, Invert, Recipe, Sample
 
 
@@ -104,7 +104,14 @@ def sample(
     part = shards.parse(shard)
     if run is not None and run_option is not None:
         raise UsageError(f"two runs are named, `{run}` and `{run_option}`", hint="name one")
-    kept = session.run(run or run_option)
+    try:
+        kept = session.run(run or run_option)
+    except MissingError as error:
+        if run is None or not prompt:
+            raise
+        raise MissingError(
+            error.message, hint=f"{error.hint}; quotes keep the words of a prompt together"
+        ) from error
     if other.method == "cogvideox":
         refuse_switches(wishes, "CogVideoX")
         if not part.of(wishes):
@@ -128,7 +135,7 @@ def sample(
     inverted = inversion(kept, session.number_format)
     if steps is not None and steps != inverted.steps and not fast:
         raise UsageError(
-            f"the inversion has {inverted.steps} steps, so sampling cannot have {steps}",
+            f"what is inverted in {inverted.steps} steps is sampled in as many, not in {steps}",
             hint=f"`dvid invert {kept.name} --steps {steps}` first, or with `--fast`",
         )
     every = Switches(

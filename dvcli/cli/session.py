@@ -18,8 +18,8 @@ import typer
 
 from dvcli.cli import end_by
 from dvcli.cli import options as o
-from dvcli.cli.quoting import printable
-from dvcli.errors import StorageError, UsageError
+from dvcli.cli.quoting import in_short, printable
+from dvcli.errors import MissingError, StorageError, UsageError
 from dvcli.recipes import CogVideoX, Digest, DType, Recipe, Render, Sample, Tune
 from dvcli.runtime import Runtime, Stop
 
@@ -80,13 +80,18 @@ class Console:
 
     def run(self, reference: str | None) -> "Run":
         """The run that is meant; a note says which where it was not named."""
-        run, note = self.runs.resolve(
-            reference,
-            cwd=here() or Path("/"),
-            env=os.environ,
-            terminal=sys.stderr.isatty(),
-            verb=VERBS.get(self.command, self.command),
-        )
+        try:
+            run, note = self.runs.resolve(
+                reference,
+                cwd=here() or Path("/"),
+                env=os.environ,
+                terminal=sys.stderr.isatty(),
+                verb=VERBS.get(self.command, self.command),
+            )
+        except (MissingError, UsageError) as error:
+            if not reference and os.environ.get("DVID_RUN"):
+                raise type(error)(f"`DVID_RUN`: {error.message}", hint=error.hint) from error
+            raise
         if note:
             self.note(note)
         return run
@@ -276,7 +281,8 @@ class Session(Console):
         folder = self.sources.locate(tokenizer)
         for prompt, what in fresh.items():
             if cut := overflow(folder, prompt):
-                log.warning("the text encoder does not see the end of the %s: `%s`", what, cut)
+                said = f"the text encoder does not see the end of the {what}: `{cut}`"
+                log.warning("%s", in_short(said))
 
 
 def here() -> Path | None:

@@ -94,7 +94,8 @@ def _first(candidates: list[str], offline: bool, kind: Kind) -> Path:
         raise MissingError(
             f"the model `{asked}` is not on this machine, whole, and "
             + ("the network is off" if off else "nothing is fetched with `-n` or `--offline`"),
-            hint=f"without {'`HF_HUB_OFFLINE`' if off else 'these'} it is; {_otherwise(kind)}",
+            hint=f"without {'`HF_HUB_OFFLINE`' if off else 'them'} it is fetched;"
+            f" {_otherwise(kind)}",
         )
     refusals: list[MissingError] = []
     for name in candidates:

@@ -5,17 +5,19 @@ so that a cache hit reaches neither torch nor a media library.
 """
 
 import importlib
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 from dvcli.errors import InputError
 from dvcli.recipes import Extract, Likeness, Motion, Recipe, Render
 from dvcli.runtime import Runtime
 from dvcli.store import Artifact, Draft, Partial, Store
 from dvcli.store.keys import key_of, preimage
+
+log = logging.getLogger(__name__)
 
 # No network, so no device either.
 OFF_DEVICE = (Extract.stage, Render.stage, Motion.stage, Likeness.stage)
@@ -70,8 +72,7 @@ def _realise(
     key = key_of(asked)
     artifact = None if refresh else store.get(key)
     if artifact is None:
-        waiting = partial(runtime.stop.check, kept="another process goes on with it")
-        with store.lock(key, waiting=waiting):
+        with store.lock(key, waiting=_Waiting(recipe.stage, runtime)):
             # Another process may have published it while this one waited for the lock.
             artifact = None if refresh else store.get(key)
             if artifact is None:
@@ -81,6 +82,20 @@ def _realise(
     runtime.progress.made(recipe.stage, key, seconds(artifact), cached=True)
     seen[recipe] = artifact
     return artifact
+
+
+class _Waiting:
+    """Called while another process has the lock: says so once, and stops where that is asked."""
+
+    def __init__(self, stage: str, runtime: Runtime) -> None:
+        self._stage, self._runtime = stage, runtime
+        self._said = False
+
+    def __call__(self) -> None:
+        if not self._said:
+            log.warning("another process is at the same `%s`; waiting for it", self._stage)
+            self._said = True
+        self._runtime.stop.check(kept="another process goes on with it")
 
 
 def _build(
