@@ -50,7 +50,7 @@ def processors(root: Path = Path("/")) -> int:
     allowed = float(
         len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     )
-    with suppress(OSError, UnicodeDecodeError):
+    with suppress(OSError, ValueError):  # a kernel may have other ideas of that file
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, kinds, name = line.split(":", 2)
             if kinds and "cpu" not in kinds.split(","):

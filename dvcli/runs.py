@@ -169,9 +169,11 @@ class Runs:
         """The name of every run, damaged ones included. Raises `StorageError`."""
         try:
             listed = list(self.folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):  # the latter of a home that is none
-            return []
         except OSError as refused:
+            absent = isinstance(refused, FileNotFoundError | NotADirectoryError)
+            # A home may be no folder at all; a file or a link in this place is more than "none".
+            if absent and not os.path.lexists(self.folder):
+                return []
             raise _unread(self.folder, refused) from refused
         names = [p.name.removesuffix(".json") for p in listed if p.name.endswith(".json")]
         # Some file systems give back decomposed names.

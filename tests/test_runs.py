@@ -530,6 +530,17 @@ def test_a_damaged_file_keeps_its_name_taken(runs: Runs, tmp_path: Path) -> None
     assert runs.name_for("bears.mp4", cwd=tmp_path) == "bears-2"
 
 
+def test_what_lies_in_the_place_of_the_folder_of_runs_is_not_taken_for_none(runs: Runs) -> None:
+    runs.folder.parent.mkdir(parents=True)
+    runs.folder.symlink_to("gone")  # a disk that is not mounted
+    with pytest.raises(StorageError):
+        runs.names()
+    runs.folder.unlink()
+    runs.folder.touch()
+    with pytest.raises(StorageError):
+        runs.roots()
+
+
 @pytest.mark.parametrize("text", ["{", '{"schema": 99}'])
 def test_a_file_that_can_no_longer_be_read_is_not_written_over(runs: Runs, text: str) -> None:
     begun = run("bears")

@@ -134,12 +134,13 @@ class _Line:
             return
         self._last, self._last_done = now, self._done
         rate = (self._done - self._first) / max(now - self._begun, 1e-9)
-        left = (self._total - self._done) / max(rate, 1e-9)
-        parts = [f"{self._name} {self._done}/{self._total}", *self._stage, f"{rate:.2f} it/s"]
+        parts = [f"{self._name} {self._done}/{self._total}", *self._stage]
+        if rate:
+            parts.append(f"{rate:.2f} it/s")
         parts += [f"{name} {value:.4g}" for name, value in figures.items()]
         parts.append(memory_used())
-        if not over:
-            parts.append(f"{duration(left)} left")
+        if rate and not over:
+            parts.append(f"{duration((self._total - self._done) / rate)} left")
         self._lines.say(", ".join(parts))
 
 

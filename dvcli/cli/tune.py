@@ -85,7 +85,7 @@ def tune(
     """Learn one clip from its caption.
 
     Extracts frames, estimates depth, tunes; prints the run's name. That is then the last run of
-    this folder and those below it, which commands take that are given none.
+    the folder it was first made in and those below it, which commands take that are given none.
 
     Example: dvid tune clip.mp4 "a polar bear with her cubs"
 
