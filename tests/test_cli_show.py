@@ -273,6 +273,93 @@ def test_a_file_never_names_the_folder_of_its_model(dvid: Dvid, tuned: Path, bas
     assert base.name not in text
 
 
+def in_folder(dvid: Dvid, folder: Path, bikes: Path, base: Path, *options: str) -> Path:
+    """A tuning of a copy of the clip in that folder, and the copy."""
+    folder.mkdir()
+    clip = Path(shutil.copy(bikes, folder / "bikes.mp4"))
+    dvid("tune", clip, "a man", "--model", base, *TUNED, *options)
+    return clip
+
+
+def test_a_file_names_its_own_run_where_a_newer_one_has_the_same_clip_elsewhere(
+    dvid: Dvid, home: Path, base: Path, bikes: Path
+) -> None:
+    clip = in_folder(dvid, home / "w", bikes, base, "--run", "mine")
+    dvid("invert", "mine", "--steps", "1")
+    path = dvid("sample", "mine", "-p", "a fox").lines[0]
+    in_folder(dvid, home / "s", bikes, base, "--run", "theirs", "--seed", "3")
+    tune, invert, _ = map(words, dvid("show", path).lines)
+    assert tune[2] == str(clip)
+    assert tune[tune.index("--run") + 1] == invert[2] == "mine"
+
+
+def test_a_run_whose_clip_is_another_now_is_not_named_with_a_copy_from_elsewhere(
+    dvid: Dvid, home: Path, base: Path, bikes: Path
+) -> None:
+    clip = in_folder(dvid, home / "w", bikes, base, "--run", "mine")
+    dvid("invert", "mine", "--steps", "1")
+    path = dvid("sample", "mine", "-p", "a fox").lines[0]
+    copied = in_folder(dvid, home / "s", bikes, base, "--run", "theirs", "--seed", "3")
+    with clip.open("ab") as file:
+        file.write(b"more")
+    tune = words(dvid("show", path).lines[0])
+    assert tune[2] == str(copied)
+    assert tune[tune.index("--run") + 1].startswith("again-")
+
+
+def test_a_folder_of_the_model_that_is_gone_is_not_named(
+    dvid: Dvid, home: Path, base: Path, bikes: Path
+) -> None:
+    moved = Path(shutil.copytree(base, home / "model"))
+    dvid("tune", bikes, "a man", "--model", moved, *TUNED)
+    dvid("invert", "--steps", "1")
+    path = dvid("sample", "-p", "a fox").lines[0]
+    assert str(moved) in words(dvid("show", path).lines[0])
+    shutil.rmtree(moved)
+    tune = words(dvid("show", path).lines[0])
+    assert tune[tune.index("--model") + 1] == "MODEL"
+
+
+def test_the_run_of_a_files_lines_never_has_a_name_that_is_taken(
+    dvid: Dvid, tuned: Path, bikes: Path
+) -> None:
+    path = dvid("sample", "-p", "a fox").lines[0]
+    dvid("tune", "--run", "bikes", "two men", "--steps", "1")
+    first = words(dvid("show", path).lines[0])
+    name = first[first.index("--run") + 1]
+    dvid("extract", bikes, "--frames", "2", "--size", "64", "--run", name)
+    second = words(dvid("show", path).lines[0])
+    assert second[second.index("--run") + 1] == f"{name}-2"
+
+
+def test_the_run_of_a_blend_whose_depth_is_otherwise_now_is_not_named(
+    dvid: Dvid, tuned: Path, base: Path, bikes: Path
+) -> None:
+    dvid("extract", bikes, *TINY, "--start", "5", "--run", "other")
+    dvid("depth", "other", "--model", base)
+    blend = ["--depth-from", "other", "--depth-blend", "0.25"]
+    path = dvid("sample", "bikes", "-p", "a fox", *blend).lines[0]
+    assert words(dvid("show", path).lines[0])[-1] == "other"
+    dvid("depth", "other", "--model", base, "--invert-depth")
+    assert words(dvid("show", path).lines[0])[-1].startswith("again-")
+
+
+@pytest.mark.parametrize("kind", ["mp4", "png"])
+def test_a_folder_of_runs_that_cannot_be_read_is_a_warning_and_no_run_is_named(
+    dvid: Dvid, tuned: Path, kind: str
+) -> None:
+    path = Path(dvid("sample", "-p", "a fox").lines[0])
+    if kind == "png":
+        dvid("report", path, "-o", "x.png")
+        path = Path("x.png")
+    runs = tuned / "state" / "runs"
+    shutil.rmtree(runs)
+    runs.symlink_to("runs")
+    said = dvid("show", path)
+    assert said.err.count("no run is known here") == 1
+    assert "CLIP" in words(said.lines[0])
+
+
 # Files of strangers
 
 STRANGE = provenance(Render(source=Extract(clip="0" * 64)), "org/name", own_depth=True)

@@ -1,6 +1,7 @@
 """`dvid report`: what goes in, what comes out, and what is refused before any work."""
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -144,7 +145,7 @@ def test_files_of_ours_bring_their_source_and_prompt(dvid: Dvid, sampled: list[P
     dvid("report", *sampled[:2], "-o", "x.html")
     assert cards(Path("x.html")) == [*GIVEN, "a fox", "a cat"]
     text = outline(Path("x.html").read_text()).text
-    assert "dvid sample --prompt" in text
+    assert "dvid sample again-" in text
 
 
 def test_files_of_ours_are_shown_where_nothing_is_cached(
@@ -311,6 +312,204 @@ def test_what_a_strangers_report_says_of_its_look_is_no_other_option(
     write(Path("y.webp"), frames, fps=8, metadata=json.dumps(story))
     last = shlex.split(dvid("show", "y.webp").lines[-1])
     assert last == ["dvid", "report", "bikes", "--crf", "3", "--title=-o y", "-o", "y.webp"]
+
+
+def last_words(dvid: Dvid, path: str) -> list[str]:
+    """What a shell makes of the report's own line."""
+    return shlex.split(dvid("show", path).lines[-1])
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "html"])
+def test_show_of_strangers_files_names_each_and_their_source(dvid: Dvid, kind: str) -> None:
+    stranger("foreign.mp4"), stranger("source.mp4", 3)
+    dvid("report", "foreign.mp4", "--source", "source.mp4", "-o", f"x.{kind}")
+    (line,) = dvid("show", f"x.{kind}").lines
+    assert line == f"dvid report foreign.mp4 --source source.mp4 -o x.{kind}"
+
+
+def test_a_strangers_file_is_looked_for_beside_the_report_too(dvid: Dvid, home: Path) -> None:
+    folder = home / "elsewhere"
+    folder.mkdir()
+    shutil.move(stranger("foreign.mp4"), folder)
+    dvid("report", folder / "foreign.mp4", "-o", folder / "x.html")
+    assert last_words(dvid, str(folder / "x.html"))[2] == str(folder / "foreign.mp4")
+
+
+def test_another_file_of_a_strangers_name_is_not_taken_for_it(dvid: Dvid) -> None:
+    stranger("foreign.mp4")
+    dvid("report", "foreign.mp4", "-o", "x.png")
+    stranger("foreign.mp4", 7)
+    said = dvid("show", "x.png")
+    assert said.lines == ["dvid report FILE -o x.png"]
+    assert "`foreign.mp4` is nowhere here" in said.err
+
+
+def test_a_strangers_file_without_an_ending_is_no_runs_name(
+    dvid: Dvid, sampled: list[Path]
+) -> None:
+    frames = Path("frames")
+    frames.mkdir()
+    Image.new("RGB", (32, 32)).save(frames / "0.png")
+    dvid("report", frames, "-o", "x.png")
+    assert last_words(dvid, "x.png") == ["dvid", "report", "./frames", "-o", "x.png"]
+
+
+def test_show_of_a_sheet_of_frames_and_depth_makes_and_shows_both(
+    dvid: Dvid, tuned: Path, bikes: Path, base: Path
+) -> None:
+    framing = ["--frames", "3", "--size", "64"]
+    dvid("extract", bikes, *framing, "-o", "e.mp4")
+    dvid("depth", bikes, *framing, "--model", base, "-o", "d.mp4")
+    dvid("report", "e.mp4", "d.mp4", "-o", "ed.png")
+    extract, depth, report = map(shlex.split, dvid("show", "ed.png").lines)
+    assert [extract[1], depth[1]] == ["extract", "depth"]
+    assert (extract[-1], depth[-1]) == ("e.mp4", "d.mp4")
+    assert report == ["dvid", "report", "e.mp4", "d.mp4", "-o", "ed.png"]
+
+
+def test_show_of_a_sheet_of_a_run_without_clips_makes_that_run(dvid: Dvid, tuned: Path) -> None:
+    dvid("report", "bikes", "-o", "x.png")
+    lines = dvid("show", "x.png").lines
+    assert [line.split()[1] for line in lines] == ["tune", "invert", "report"]
+    assert lines[-1] == "dvid report bikes -o x.png"
+
+
+@pytest.mark.parametrize("kind", ["png", "html"])
+def test_pasted_lines_of_a_report_of_files_make_its_very_bytes_again(
+    dvid: Dvid, own_files: list[Path], home: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    shutil.copy(own_files[0], "-x.mp4")
+    stranger("foreign.mp4"), stranger("source.mp4", 3)
+    files = ["foreign.mp4", "./-x.mp4", str(own_files[1])]
+    dvid("report", *files, "--source", "source.mp4", "-o", f"b.{kind}")
+    lines = dvid("show", f"b.{kind}").lines
+    monkeypatch.delenv("DVID_RUN")
+    elsewhere = home / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("foreign.mp4", "source.mp4"):
+        shutil.copy(name, elsewhere)
+    before = Path(f"b.{kind}").read_bytes()
+    monkeypatch.chdir(elsewhere)
+    for line in lines:
+        dvid(*shlex.split(line)[1:])
+    assert Path(f"b.{kind}").read_bytes() == before
+
+
+def test_files_of_one_name_are_written_apart(dvid: Dvid, own_files: list[Path]) -> None:
+    for folder, path in zip("ab", own_files, strict=False):
+        Path(folder).mkdir()
+        shutil.copy(path, f"{folder}/x.mp4")
+    dvid("report", "a/x.mp4", "b/x.mp4", "-o", "x.png")
+    *_, first, second, report = map(shlex.split, dvid("show", "x.png").lines)
+    assert first[-1] == report[2] == "x.mp4"
+    assert second[-1] == report[3] == "2/x.mp4"
+
+
+def test_a_judge_that_is_a_folder_is_a_word_to_replace(
+    dvid: Dvid, sampled: list[Path], judge: Path
+) -> None:
+    dvid("report", "-o", "x.html", "--clip-model", judge)
+    assert str(judge) not in Path("x.html").read_text()
+    assert last_words(dvid, "x.html")[3:5] == ["--clip-model", "CLIP-MODEL"]
+
+
+def test_the_rows_and_columns_of_a_grid_are_asked_for_again(
+    dvid: Dvid, sampled: list[Path]
+) -> None:
+    asked = ["--rows", "guidance", "--columns", "prompt,style"]
+    dvid("report", *asked, "-o", "x.webp")
+    assert last_words(dvid, "x.webp") == ["dvid", "report", "bikes", *asked, "-o", "x.webp"]
+
+
+def test_the_lines_of_a_page_leave_a_run_that_was_tuned_anew_as_it_is(
+    dvid: Dvid, sampled: list[Path]
+) -> None:
+    dvid("report", "-o", "r.html")
+    before = dvid("show", "r.html").lines
+    assert "--run bikes" in before[0]
+    dvid("tune", "--run", "bikes", "two men", "--steps", "1")
+    lines = dvid("show", "r.html").lines
+    assert "--run again-" in lines[0]
+    assert lines[-1].startswith("dvid report again-")
+
+
+def test_the_lines_of_a_page_of_a_file_name_the_clip_and_the_run(
+    dvid: Dvid, sampled: list[Path], bikes: Path
+) -> None:
+    dvid("report", sampled[0], "-o", "f.html")
+    tune, invert, sample, report = map(shlex.split, dvid("show", "f.html").lines)
+    assert tune[:3] == ["dvid", "tune", str(bikes)]
+    assert tune[tune.index("--run") + 1] == invert[2] == sample[2] == "bikes"
+    assert sample[-2:] == ["--output", sampled[0].name]
+    assert report == ["dvid", "report", sampled[0].name, "-o", "f.html"]
+
+
+def test_the_commands_on_a_page_of_a_file_act_on_a_run_of_their_own(
+    dvid: Dvid, sampled: list[Path]
+) -> None:
+    dvid("report", sampled[0], "-o", "f.html")
+    found = outline(Path("f.html").read_text()).text.splitlines()
+    runs = [shlex.split(line)[2] for line in found if line.startswith(("dvid inv", "dvid sam"))]
+    assert len(runs) == 2
+    assert all(run.startswith("again-") for run in runs)
+
+
+@pytest.mark.parametrize("kind", ["html", "png"])
+def test_a_report_says_no_folder_of_the_files_it_shows(
+    dvid: Dvid, sampled: list[Path], home: Path, kind: str
+) -> None:
+    own, other = sampled[0].absolute(), stranger().absolute()
+    dvid("report", own, other, "--source", other, "-o", f"f.{kind}")
+    path = Path(f"f.{kind}")
+    told = path.read_text() if kind == "html" else read_metadata(path) or ""
+    assert own.name in told
+    assert str(home) not in told
+    assert str(own.parent) not in told
+
+
+@pytest.mark.parametrize("kind", ["html", "png"])
+def test_a_name_with_a_leading_dash_is_no_option_of_the_reports_line(dvid: Dvid, kind: str) -> None:
+    stranger("-x.mp4")
+    dvid("report", "-o", f"a.{kind}", "--", "-x.mp4")
+    line = last_words(dvid, f"a.{kind}")
+    assert line == ["dvid", "report", "-o", f"a.{kind}", "--", "-x.mp4"]
+    dvid(*line[1:])
+
+
+def test_a_report_whose_name_has_a_leading_dash_is_written_by_its_line(dvid: Dvid) -> None:
+    dvid("report", stranger("x.mp4"), "-o", "./-a.png")
+    line = shlex.split(dvid("show", "--", "-a.png").lines[-1])
+    Path("-a.png").unlink()
+    dvid(*line[1:])
+    assert Path("-a.png").exists()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"file": "../x.mp4", "clip": "0" * 64},
+        {"file": "..", "clip": "0" * 64},
+        {"file": "", "clip": "0" * 64},
+        {"file": "x.mp4", "clip": "--overwrite"},
+        {"file": "x.mp4"},
+        {"file": 3},
+        {},
+    ],
+)
+def test_a_page_whose_head_is_not_dvids_is_refused(dvid: Dvid, item: dict[str, object]) -> None:
+    dvid("report", stranger("x.mp4"), "-o", "x.html")
+    text = Path("x.html").read_text()
+    story = json.dumps({"schema": 1, "report": [item], "look": {}}).replace('"', "&quot;")
+    head = re.sub('(name="dvid-report" content=)"[^"]*"', lambda m: f'{m[1]}"{story}"', text)
+    assert head != text
+    Path("x.html").write_text(head)
+    assert "cannot be read" in dvid("show", "x.html", code=3).err
+
+
+def test_a_report_that_shows_nothing_gives_no_line(dvid: Dvid) -> None:
+    story = json.dumps({"schema": 1, "report": [], "look": {}})
+    write(Path("x.webp"), np.zeros((2, 8, 8, 3), np.uint8), fps=8, metadata=story)
+    assert "does not say what it shows" in dvid("show", "x.webp", code=3).err
 
 
 @pytest.mark.parametrize("kind", ["png", *MOVING])

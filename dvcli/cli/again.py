@@ -5,17 +5,60 @@ where its clip and its model are; a clip is believed only while it still has the
 """
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from dvcli.cli.commands import Names
 from dvcli.cli.session import Console
-from dvcli.errors import DvidError
+from dvcli.errors import DvidError, StorageError
 from dvcli.recipe_json import to_json
 from dvcli.recipes import CogVideoX, Depth, Extract, Invert, Recipe, Sample, Tune
 from dvcli.runs import Run, name_for
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here:
+    """What this machine remembers: its runs, the newest first, and every name that is taken."""
+
+    console: Console
+    runs: Sequence[Run] = ()
+    taken: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, console: Console) -> "Here":
+        """The runs of this machine; none, with a warning, where they cannot be read."""
+        try:
+            return cls(console=console, runs=console.runs.all(), taken=console.runs.names())
+        except StorageError as unread:
+            log.warning("%s; so no run is known here", unread.message)
+            return cls(console=console)
+
+    def shows(self, run: Run, clips: Collection[Recipe]) -> bool:
+        """Whether these and no others were sampled in the run."""
+        try:
+            return {made.recipe for made in self.console.runs.samples(run.name)} == set(clips)
+        except StorageError:
+            return False
+
+    def holds(self, place: Path, digest: str) -> bool:
+        """Whether a clip or a depth of that content lies there now."""
+        from dvcli.video.digest import source_digest
+
+        try:
+            return source_digest(place, self.console.store.digest_file) == digest
+        except (DvidError, OSError, ValueError):
+            return False
+
+    def places(self, digest: str) -> Iterator[Path]:
+        """Where a clip or a depth of that content was, as far as runs remember."""
+        yield from dict.fromkeys(
+            Path(run.sources[digest]) for run in self.runs if digest in run.sources
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +104,7 @@ def _inversion(recipe: Recipe) -> Invert | None:
 
 
 def named(
-    console: Console,
+    here: Here,
     recipes: Sequence[Recipe],
     *,
     model: str | None,
@@ -77,54 +120,60 @@ def named(
     made = chain(recipes)
     if made is None:
         return names
-    runs = console.runs.all()
-    clip = _place(console, runs, made.frames.clip)
-    found = None
-    if clip is not None:
-        names = replace(names, clip=str(clip))
-        fit = (run for run in runs if made.of(run) and _lies(run, clip))
-        if whole:
-            fit = (run for run in fit if _samples(console, run) == set(recipes))
-        found = next(fit, None)
-    name = _fresh(console, recipes if whole else _before(made)) if found is None else found.name
-    names = replace(names, run=name)
-    if model is None and (base := _base(runs, recipes[0], made)) is not None:
+    digest = made.frames.clip
+    fit: Iterator[Run] = (run for run in here.runs if made.of(run))
+    if whole:
+        clips = [one for one in recipes if isinstance(one, Sample | CogVideoX)]
+        fit = (run for run in fit if here.shows(run, clips))
+    found = _own(here, fit, digest)
+    clip = _place(here, digest) if found is None else found[1]
+    begun = recipes if whole else _before(made)
+    names = replace(
+        names,
+        clip=names.clip if clip is None else str(clip),
+        run=_fresh(here, begun) if found is None else found[0].name,
+    )
+    if model is None and (base := _base(here.runs, recipes[0], made)) is not None:
         names = replace(names, model=base)
-    names = _with_depth(console, runs, names, made, own_depth=own_depth)
+    names = _with_depth(here, names, made, own_depth=own_depth)
     blend = next((one.blend for one in recipes if isinstance(one, Sample) and one.blend), None)
-    return names if blend is None else _with_other(console, runs, names, blend)
+    return names if blend is None else _with_other(here, names, blend)
+
+
+def alone(recipe: Recipe) -> str | None:
+    """What a run is called in which only that recipe is made; the same on every machine."""
+    made = chain([recipe])
+    return None if made is None else _hashed(_before(made))
 
 
 def _before(made: Chain) -> Sequence[Recipe]:
     return made.inversions or ((made.frames,) if made.tune is None else (made.tune,))
 
 
-def _samples(console: Console, run: Run) -> set[Recipe]:
-    return {made.recipe for made in console.runs.samples(run.name)}
-
-
-def _lies(run: Run, clip: Path) -> bool:
-    return run.clip is not None and Path(run.cwd or "/", run.clip).resolve() == clip.resolve()
-
-
-def _fresh(console: Console, recipes: Sequence[Recipe]) -> str:
-    """A name for a run of these that nobody else has, the same each time it is asked for."""
-    text = json.dumps([to_json(recipe) for recipe in recipes], sort_keys=True)
-    name = f"again-{sha256(text.encode()).hexdigest()[:8]}"
-    return name_for(name, console.runs.names())
-
-
-def _place(console: Console, runs: Sequence[Run], digest: str) -> Path | None:
-    """Where a clip or a depth of that content lies now, as far as runs remember."""
-    from dvcli.video.digest import source_digest
-
-    for hint in dict.fromkeys(run.sources[digest] for run in runs if digest in run.sources):
-        try:
-            if source_digest(Path(hint), console.store.digest_file) == digest:
-                return Path(hint)
-        except (DvidError, OSError):
+def _own(here: Here, fit: Iterator[Run], digest: str) -> tuple[Run, Path] | None:
+    """The first of the runs whose own clip still has that content, and where it lies."""
+    for run in fit:
+        if run.clip is None:
             continue
+        place = Path(run.cwd or "/", run.clip).resolve()
+        if here.holds(place, digest):
+            return run, place
     return None
+
+
+def _fresh(here: Here, recipes: Sequence[Recipe]) -> str:
+    """A name for a run of these that nobody else has, the same each time it is asked for."""
+    return name_for(_hashed(recipes), here.taken)
+
+
+def _hashed(recipes: Sequence[Recipe]) -> str:
+    text = json.dumps([to_json(recipe) for recipe in recipes], sort_keys=True)
+    return f"again-{sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _place(here: Here, digest: str) -> Path | None:
+    """Where a clip or a depth of that content lies now, as far as runs remember."""
+    return next((place for place in here.places(digest) if here.holds(place, digest)), None)
 
 
 def _base(runs: Sequence[Run], recipe: Recipe, made: Chain) -> str | None:
@@ -155,32 +204,28 @@ def _folder(runs: Sequence[Run], digest: str) -> str | None:
     return str(found.parent if whole else found)
 
 
-def _with_depth(
-    console: Console, runs: Sequence[Run], names: Names, made: Chain, *, own_depth: bool
-) -> Names:
+def _with_depth(here: Here, names: Names, made: Chain, *, own_depth: bool) -> Names:
     depth = made.depth
     if depth is None:
         return names
     if depth.given is not None:
-        place = _place(console, runs, depth.given)
+        place = _place(here, depth.given)
         return names if place is None else replace(names, given=str(place))
     if own_depth or depth.estimator is None:
         return names
-    return replace(names, estimator=_folder(runs, depth.estimator) or names.estimator)
+    return replace(names, estimator=_folder(here.runs, depth.estimator) or names.estimator)
 
 
-def _with_other(console: Console, runs: Sequence[Run], names: Names, blend: Depth) -> Names:
+def _with_other(here: Here, names: Names, blend: Depth) -> Names:
     """The same with the other clip's depth: the run here that has it, else a new one."""
-    clip = _place(console, runs, blend.frames.clip)
-    given = None if blend.given is None else _place(console, runs, blend.given)
-    estimator = None if blend.estimator is None else _folder(runs, blend.estimator)
-    found = None
-    if clip is not None:
-        fit = (run for run in runs if run.recipes.get("depth") == blend and _lies(run, clip))
-        found = next(fit, None)
+    fit = (run for run in here.runs if run.recipes.get("depth") == blend)
+    found = _own(here, fit, blend.frames.clip)
+    clip = _place(here, blend.frames.clip) if found is None else found[1]
+    given = None if blend.given is None else _place(here, blend.given)
+    estimator = None if blend.estimator is None else _folder(here.runs, blend.estimator)
     return replace(
         names,
-        other=_fresh(console, [blend]) if found is None else found.name,
+        other=_fresh(here, [blend]) if found is None else found[0].name,
         other_clip=names.other_clip if clip is None else str(clip),
         other_given=names.other_given if given is None else str(given),
         other_estimator=estimator or names.other_estimator,

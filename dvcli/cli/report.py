@@ -1,22 +1,22 @@
 """`dvid report`: the clips of runs and files beside each other, as a page, a grid or a sheet."""
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dvcli.cli import options as o
-from dvcli.cli.output import check_folder, in_the_way, place
-from dvcli.cli.pages import signed
-from dvcli.cli.provenance import is_public
+from dvcli.cli.judged import is_file
+from dvcli.cli.output import FORMATS, check_folder, in_the_way, place
+from dvcli.cli.pages import NOWHERE, of_file, of_run, report_story, signed
+from dvcli.cli.provenance import Story, embedded, is_public, own_depth
 from dvcli.cli.session import Session, verb
-from dvcli.errors import MissingError, StorageError, UsageError
+from dvcli.cli.show import newest
+from dvcli.errors import InputError, MissingError, StorageError, UsageError
 from dvcli.recipes import Render, within
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def report(
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"report{target.suffix.lower()}"
         asked = _asked(look, evaluate=evaluate, clip_model=clip_model)
-        _write(made, parties, reels, look, asked, what or ())
+        _write(made, reels, look, _story(session, parties, what or (), source, asked))
         size = made.stat().st_size
         _put(session, made, target, overwrite)
     count = sum(len(reel.shots) for reel in reels)
@@ -162,18 +162,12 @@ def _asked(look: Look, *, evaluate: bool, clip_model: str | None) -> dict[str, o
     found = {f.name: getattr(look, f.name) for f in fields(Look)}
     asked = {name: value for name, value in found.items() if value != getattr(plain, name)}
     asked |= {"eval": True} if evaluate else {}
-    judge = clip_model is not None and is_public(clip_model)
-    return asked | ({"clip_model": clip_model} if judge else {})
+    if clip_model is None:
+        return asked
+    return asked | {"clip_model": clip_model if is_public(clip_model) else NOWHERE}
 
 
-def _write(
-    made: Path,
-    parties: "Sequence[Party]",
-    reels: "Sequence[Reel]",
-    look: Look,
-    asked: dict[str, object],
-    what: Sequence[str],
-) -> None:
+def _write(made: Path, reels: "Sequence[Reel]", look: Look, story: str) -> None:
     from dvcli.report.grid import grid
     from dvcli.report.places import as_bands
     from dvcli.report.reels import as_page, as_rows
@@ -192,17 +186,16 @@ def _write(
             side=look.width or SIDE,
             source=source,
         )
-        names = what or [party.run for party in parties if party.run is not None]
-        made.write_bytes(signed(text, names, asked).encode())
+        made.write_bytes(signed(text, story).encode())
         return
-    title, metadata = look.title or "", _metadata(parties, asked)
+    title = look.title or ""
     if made.suffix == SHEET:
         rows = as_rows(reels, source=source)
-        contact_sheet(made, rows, title=title, width=look.width or WIDTH, metadata=metadata)
+        contact_sheet(made, rows, title=title, width=look.width or WIDTH, metadata=story)
         return
     bands = as_bands(reels, rows=_names(look.rows), columns=_names(look.columns), source=source)
     frames = grid(bands, title=title, width=look.width)
-    write(made, frames, fps=look.fps, metadata=metadata, crf=look.crf)
+    write(made, frames, fps=look.fps, metadata=story, crf=look.crf)
 
 
 def _names(given: Sequence[str] | None) -> list[str]:
@@ -211,21 +204,32 @@ def _names(given: Sequence[str] | None) -> list[str]:
     return [word.replace("-", " ").replace("_", " ") for word in words if word]
 
 
-def _metadata(parties: "Sequence[Party]", asked: dict[str, object]) -> str:
-    """Which recipes are shown, and how, as JSON; no path or name of this machine."""
-    from dvcli.recipe_json import to_json
+def _story(
+    session: Session,
+    parties: "Sequence[Party]",
+    what: Sequence[str],
+    source: Path | None,
+    asked: dict[str, object],
+) -> str:
+    """What is shown, runs before files, and how, as JSON; no folder of this machine."""
+    items = []
+    for number, party in enumerate(party for party in parties if party.run is not None):
+        run = session.runs.get(str(party.run))
+        own = own_depth(run)
+        made = [take.recipe for take in party.takes if take.recipe is not None] or [newest(run)]
+        items += [of_run(number, recipe, party.model, own_depth=own) for recipe in made]
+    for path in dict.fromkeys(Path(name) for name in what if is_file(session, name)):
+        items.append(of_file(path, _told(path), session.sources.file(path)))
+    given = None if source is None else of_file(source, None, session.sources.file(source))
+    return report_story(items, given, asked)
 
-    shown = [
-        {
-            "recipe": to_json(take.recipe),
-            "model": party.model if party.model is not None and is_public(party.model) else None,
-        }
-        for party in parties
-        for take in party.takes
-        if take.recipe is not None
-    ]
-    story = {"schema": 1, "dvid": version("dvid"), "report": shown, "look": asked}
-    return json.dumps(story, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+def _told(path: Path) -> Story | None:
+    """How dvid made the file and can write it again under its name; None where it cannot."""
+    try:
+        return None if path.is_dir() or path.suffix.lower() not in FORMATS else embedded(path)
+    except InputError:  # a warning has said it
+        return None
 
 
 def _put(session: Session, made: Path, output: Path, overwrite: bool) -> None:

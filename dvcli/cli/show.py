@@ -1,27 +1,28 @@
 """`dvid show`: what a run, a key or a file is, and the commands that make it again."""
 
-import json
+import logging
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvcli.cli.again import chain, named
+from dvcli.cli.again import Here, chain, named
 from dvcli.cli.commands import Names, commands, line, spelled, steps
-from dvcli.cli.pages import looked, on_page, report_line
+from dvcli.cli.pages import Item, Shown, contents, is_page, on_page, options_of, valued
 from dvcli.cli.provenance import Story, embedded, own_depth, place_of
 from dvcli.cli.quoting import pretty_json
 from dvcli.cli.session import Console, verb
-from dvcli.errors import DvidError, InputError, MissingError
+from dvcli.errors import InputError, MissingError
 from dvcli.recipes import Depth, Extract, Recipe, Render, Tune, method_of
 
 if TYPE_CHECKING:
     from dvcli.runs import Run
 
+log = logging.getLogger(__name__)
 KEY = re.compile("[0-9a-fA-F]+")
 
 
@@ -44,7 +45,7 @@ def show(
             for command in page:
                 console.row(command, commands=[command])
             return
-        story = embedded(Path(what))
+        story = None if is_page(Path(what)) else embedded(Path(what))
         if story is None and (shown := contents(Path(what))) is not None:
             _say_report(console, shown, what)
             return
@@ -52,7 +53,7 @@ def show(
             raise InputError(
                 f"`{what}` carries no provenance of dvid", hint="`dvid show RUN` knows runs"
             )
-        recipe, lines = story.recipe, _for_file(console, story, what)
+        recipe, lines = story.recipe, _for_file(Here.of(console), story, _written(story, what))
     else:
         try:
             run = console.run(what)
@@ -61,77 +62,81 @@ def show(
                 raise
             _show_key(console, what)
             return
-        recipe = _last(run)
+        recipe = newest(run)
         lines = commands(recipe, names_of(run))
     _say(console, recipe, lines)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What a grid or contact sheet shows: each clip's recipe and model; and how it was asked for.
-
-    `look` are the options of `dvid report` that were off their defaults.
-    """
-
-    clips: list[tuple[Recipe, str | None]]
-    look: Mapping[str, object]
-
-
-def contents(path: Path) -> Shown | None:
-    """What a grid or contact sheet of `dvid report` shows; None for any other file."""
-    from dvcli.recipe_json import Unfit, read
-    from dvcli.video.metadata import read_metadata
-
-    try:
-        found = _parsed(read_metadata(path))
-        if not isinstance(found, dict) or "report" not in found:
-            return None
-        if read(int, found.get("schema"), "`schema`") != 1:
-            raise Unfit("its format is that of a newer dvid")
-        clips = [
-            (read(Recipe, one["recipe"], "a recipe"), read(str | None, one["model"], "`model`"))
-            for one in found["report"]
-        ]
-        return Shown(clips=clips, look=looked(found.get("look")))
-    except (Unfit, DvidError, ValueError, TypeError, KeyError, RecursionError) as unfit:
-        raise InputError(
-            f"what is shown in `{path}` cannot be read: {unfit}",
-            hint="`dvid --version` says which dvid this is; a newer one reads more",
-        ) from None
-
-
 def _say_report(console: Console, shown: Shown, what: str) -> None:
-    """The commands of every clip, each once, and that of the report itself."""
-    parties: dict[Recipe | None, list[tuple[Recipe, str | None]]] = {}
-    for recipe, model in shown.clips:
-        made = chain([recipe])
-        beginning = None if made is None else made.tune or made.frames
-        parties.setdefault(beginning, []).append((recipe, model))
+    """The commands of every clip, each once, and that of the report itself, the last."""
+    here = Here.of(console)
     said: set[str] = set()
-    runs: list[str] = []
-    for those in parties.values():
-        names = named(console, [recipe for recipe, _ in those], model=those[0][1], whole=True)
-        runs += [names.run] if names.run is not None else []
-        for recipe, model in those:
-            own = names if model is None else replace(names, model=model)
-            lines = commands(recipe, own)
-            if console.json:
-                _say(console, recipe, lines)
-                continue
-            for text in lines:
-                if text not in said:
-                    console.result(text)
-                said.add(text)
-    last = report_line(runs, shown.look, what)
+
+    def say(recipe: Recipe, lines: list[str]) -> None:
+        if console.json:
+            _say(console, recipe, lines)
+            return
+        for text in lines:
+            if text not in said:
+                console.result(text)
+            said.add(text)
+
+    words: list[str] = []
+    for stories in _of_runs(shown.items):
+        recipes = [story.recipe for story in stories]
+        first = stories[0]
+        names = named(here, recipes, model=first.model, own_depth=first.own_depth, whole=True)
+        words += [names.run] if names.run is not None else []
+        for story in stories:
+            own = names if story.model is None else replace(names, model=story.model)
+            say(story.recipe, commands(story.recipe, own))
+    beside = Path(what).parent
+    for item in (one for one in shown.items if one.file is not None):
+        if item.story is None:
+            words.append(_lies(here, item, beside, words))
+            continue
+        place = _apart(str(item.file), words)
+        words.append(place)
+        say(item.story.recipe, _for_file(here, item.story, valued("--output", place)))
+    options = options_of(shown.look)
+    if shown.source is not None:
+        options += valued("--source", _lies(here, shown.source, beside, []))
+    if not words:
+        raise InputError(f"`{what}` does not say what it shows", hint="`dvid show RUN` knows runs")
+    last = line("report", words, [*options, *valued("-o" if what[:1] != "-" else "--output", what)])
     console.result(last, commands=[last])
 
 
-def _parsed(text: str | None) -> object:
-    """The text as JSON; None for what some other program wrote."""
-    try:
-        return json.loads(text or "null")
-    except (ValueError, RecursionError):
-        return None
+def _of_runs(items: Sequence[Item]) -> list[list[Story]]:
+    """The clips of each run that began alike; those of files apart."""
+    parties: dict[tuple[int, Recipe | None], list[Story]] = {}
+    for item in items:
+        if item.story is not None and item.file is None:
+            made = chain([item.story.recipe])
+            beginning = None if made is None else made.tune or made.frames
+            parties.setdefault((item.run, beginning), []).append(item.story)
+    return list(parties.values())
+
+
+def _apart(name: str, words: Sequence[str]) -> str:
+    """Where a file of that name goes so that it is no other's place; only its folder may change."""
+    places = [name, *(f"{number}/{name}" for number in range(2, len(words) + 3))]
+    return next(place for place in places if place not in words)
+
+
+def _lies(here: Here, item: Item, beside: Path, words: Sequence[str]) -> str:
+    """Where a file that is not dvid's is now, by its content; where it is not, a word to replace.
+
+    That is its name, or `FILE` where another file has that name.
+    """
+    name = str(item.file)
+    plain = name if "." in name else f"./{name}"  # no run's name
+    near = (Path(plain), beside / name)
+    for place in (*near, *here.places(item.content)):
+        if here.holds(place, item.content):
+            return plain if place == near[0] else str(place)
+    log.warning("`%s` is nowhere here; its place is yours to fill in", name)
+    return "FILE" if os.path.lexists(name) or plain in words else plain
 
 
 def _say(console: Console, recipe: Recipe, lines: list[str]) -> None:
@@ -149,7 +154,8 @@ def _show_key(console: Console, prefix: str) -> None:
     console.result(pretty_json(record), record=record)
 
 
-def _last(run: "Run") -> Recipe:
+def newest(run: "Run") -> Recipe:
+    """The last of what the run stands for: its inversion, else what there is before one."""
     return next(
         run.recipes[stage]
         for stage in ("invert", "tune", "depth", "extract")
@@ -174,16 +180,20 @@ def names_of(run: "Run") -> Names:
     return replace(found, estimator=str(estimator.parent if part else estimator))
 
 
-def _for_file(console: Console, story: Story, what: str) -> list[str]:
-    """The lines that make the file of the story; the last one writes it."""
-    names = named(console, [story.recipe], model=story.model, own_depth=story.own_depth)
+def _written(story: Story, what: str) -> list[str]:
+    """The options that have the file of the story written as that one."""
     suffix = Path(what).suffix.lower()
-    options = []
+    if isinstance(story.recipe, Extract | Depth):
+        return valued("--output", what)
+    return ["--format", suffix[1:]] if suffix not in (".mp4", "") else []
+
+
+def _for_file(here: Here, story: Story, written: Sequence[str]) -> list[str]:
+    """The lines that make the file of the story; the last one writes it, with those options."""
+    names = named(here, [story.recipe], model=story.model, own_depth=story.own_depth)
     if isinstance(story.recipe, Extract | Depth):
         names = replace(names, run=None)  # a file of it is all that is wanted
-        options += ["--output", what]
-    elif suffix not in (".mp4", ""):
-        options += ["--format", suffix[1:]]
+    options = list(written)
     if story.fps != Render.fps:
         options += ["--fps", spelled(story.fps)]
     if story.crf != Render.crf:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvcli.cli.again import alone
 from dvcli.cli.commands import Names, commands
 from dvcli.cli.provenance import Story, embedded
 from dvcli.cli.session import Session
@@ -113,7 +114,9 @@ def from_file(session: Session, path: Path, story: Story) -> Take:
 
     assert isinstance(story.recipe, Sample | CogVideoX)
     names = Names(
-        model=story.model or Names.model, estimator=None if story.own_depth else "ESTIMATOR"
+        model=story.model or Names.model,
+        estimator=None if story.own_depth else "ESTIMATOR",
+        run=alone(story.recipe),
     )
     sources = (story.recipe, _whole(session, path))
     return _sampled(
