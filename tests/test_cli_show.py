@@ -260,9 +260,12 @@ def test_a_file_of_nobodys_run_has_placeholders_and_a_run_of_its_own(
 ) -> None:
     path = dvid("sample", "-p", "a fox").lines[0]
     shutil.rmtree(home / "state")
-    tune, invert, sample = map(words, dvid("show", path).lines)
+    said = dvid("show", path)
+    tune, invert, sample = map(words, said.lines)
     assert "CLIP" in tune
     assert "MODEL" in tune
+    for word in ("CLIP", "MODEL"):
+        assert said.err.count(f"what `{word}` stands for is not known here") == 1
     assert invert[2] == sample[2] == tune[tune.index("--run") + 1]
 
 

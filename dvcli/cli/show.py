@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 KEY = re.compile("[0-9a-fA-F]+")
+PLACES = {Names.clip, Names.model, Names.given}
+PLACES |= {Names.other_clip, Names.other_given, Names.other_estimator}
 
 
 @verb
@@ -65,21 +67,25 @@ def show(
         recipe = newest(run)
         lines = commands(recipe, names_of(run))
     _say(console, recipe, lines)
+    _warn_of_places(lines)
+
+
+def _warn_of_places(lines: Iterable[str]) -> None:
+    """Say which words of the lines stand for what is not known here."""
+    words = dict.fromkeys(word for text in lines for word in text.split())
+    for word in (word for word in words if word in PLACES):
+        log.warning("what `%s` stands for is not known here; its place is yours to fill in", word)
 
 
 def _say_report(console: Console, shown: Shown, what: str) -> None:
     """The commands of every clip, each once, and that of the report itself, the last."""
     here = Here.of(console)
-    said: set[str] = set()
+    said: dict[str, None] = {}
 
     def say(recipe: Recipe, lines: list[str]) -> None:
-        if console.json:
-            _say(console, recipe, lines)
-            return
-        for text in lines:
-            if text not in said:
-                console.result(text)
-            said.add(text)
+        fresh = [text for text in lines if text not in said]
+        said.update(dict.fromkeys(lines))
+        _say(console, recipe, lines if console.json else fresh)
 
     words: list[str] = []
     for stories in _of_runs(shown.items):
@@ -105,6 +111,7 @@ def _say_report(console: Console, shown: Shown, what: str) -> None:
         raise InputError(f"`{what}` does not say what it shows", hint="`dvid show RUN` knows runs")
     last = line("report", words, [*options, *valued("-o" if what[:1] != "-" else "--output", what)])
     console.result(last, commands=[last])
+    _warn_of_places(said)
 
 
 def _of_runs(items: Sequence[Item]) -> list[list[Story]]:
