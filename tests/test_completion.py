@@ -232,7 +232,11 @@ def test_installing_twice_leaves_one_line(
     profile = {"bash": home / ".bashrc", "zsh": home / ".zshrc", "fish": None}[shell]
     if profile is not None:
         profile.write_text("alias x=y")
-    written = dvid("--install-completion", shell).lines[0]
+    said = dvid("--install-completion", shell)
+    written = said.lines[0]
+    assert (f"a line in `{profile}` has the next shell read it" in said.err) == (
+        profile is not None
+    )
     first = profile.read_text() if profile is not None else ""
     assert dvid("--install-completion", shell).lines == [written]
     assert Path(written).read_text() == SCRIPTS[shell]

@@ -164,6 +164,13 @@ def test_anybodys_files_are_shown_by_their_names_beside_the_source_given(dvid: D
     assert probe(Path("x.gif")).frames == 5
 
 
+def test_what_is_no_clip_is_refused_once_and_plainly(dvid: Dvid) -> None:
+    Path("text.mp4").write_text("no film")
+    err = dvid("report", stranger(), "text.mp4", "-o", "x.html", code=3).err
+    assert err.startswith("error: `text.mp4`")
+    assert err.count("text.mp4") == 1
+
+
 def test_a_strangers_file_joins_the_run_it_is_named_with(dvid: Dvid, sampled: list[Path]) -> None:
     dvid("report", "bikes", stranger(), "-o", "x.html")
     assert cards(Path("x.html"))[-1] == "other system"

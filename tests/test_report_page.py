@@ -133,6 +133,15 @@ def test_a_clip_that_is_shown_twice_is_there_once() -> None:
     assert text.count('data-strip="0"') == 2
 
 
+@pytest.mark.parametrize("counts", [(3, 3), (3, 4)])
+def test_clips_of_different_lengths_are_told_of_where_there_are_any(
+    counts: tuple[int, int],
+) -> None:
+    cards = [Card(title=str(n), strip=film(n, count)) for n, count in enumerate(counts)]
+    text = page("t", "", [Section(heading="", rows=[Row(title="", cards=cards)])])
+    assert ("Clips of different lengths" in text) == (counts == (3, 4))
+
+
 def test_without_scripts_each_step_of_the_style_shows_its_frame() -> None:
     text = one(Card(title="t", strip=film(count=4)))
     places = re.findall(r"[\d.]+%\{background-position:([\d.]+)% ([\d.]+)%\}", text)
@@ -153,7 +162,9 @@ def test_few_clips_have_no_filters_and_many_have_one_for_each_fact_that_varies()
         return page("t", "", [Section(heading="", rows=[Row(title="", cards=cards)])])
 
     assert 'class="finder"' not in shown(3)
+    assert "<kbd>/</kbd> finds" not in shown(3)
     many = shown(8)
+    assert "<kbd>/</kbd> finds" in many
     assert 'data-axis="prompt"' in many
     assert 'data-axis="style"' not in many
 

@@ -530,6 +530,17 @@ def test_a_damaged_file_keeps_its_name_taken(runs: Runs, tmp_path: Path) -> None
     assert runs.name_for("bears.mp4", cwd=tmp_path) == "bears-2"
 
 
+def test_a_twin_is_of_another_directory(runs: Runs, tmp_path: Path) -> None:
+    recipe = EXTRACT
+    for name, where in (("mine", "here"), ("mine-2", "here"), ("theirs", "there")):
+        (tmp_path / where).mkdir(exist_ok=True)
+        runs.save(run(name, cwd=str(tmp_path / where), recipes={"extract": recipe}))
+    own = runs.get("mine")
+    assert runs.twin(own, recipe) == runs.get("theirs")
+    runs.rm("theirs")
+    assert runs.twin(own, recipe) is None
+
+
 def test_what_lies_in_the_place_of_the_folder_of_runs_is_not_taken_for_none(runs: Runs) -> None:
     runs.folder.parent.mkdir(parents=True)
     runs.folder.symlink_to("gone")  # a disk that is not mounted

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from checkpoints import write_depth2img, write_tokenizer
+from networks import small
 from PIL import Image
 from program import Dvid
 from safetensors.torch import load_file
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from dvcli import stages
 from dvcli.core.recomputing import LEVELS, Level
+from dvcli.core.unet import video_blocks
 from dvcli.errors import MissingError, ResourceError
 from dvcli.models import latents, load
 from dvcli.recipes import Base, Controls, Depth, DType, Extract, Invert, Recipe, Sample, Tune
@@ -137,6 +139,21 @@ def test_over_time_products_are_taken_where_a_gpu_is_faster_by_them(
     assert asked_of == ([64] if taken else [8, 64])
     tested = device == "cuda" and not asked
     assert probed == [attention.SHORT] * 2 * tested
+
+
+def test_a_network_attends_over_time_by_what_was_chosen_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def chosen(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return v
+
+    monkeypatch.setattr(attention, "over_time", lambda *_: chosen)
+    monkeypatch.setattr(load, "unet", lambda *_: small())
+    made = network.untuned(TUNE, "fp32", Runtime(locate=lambda _: Path()))
+    blocks = [block for _, block in video_blocks(made)]
+    assert blocks
+    assert all(block.attend_over_time is chosen for block in blocks)
+    assert all(block.attend is F.scaled_dot_product_attention for block in blocks)
 
 
 def test_waiting_for_another_process_is_said_once_and_ends_with_its_result(

@@ -114,8 +114,11 @@ def script(shell: str) -> str:
     return SCRIPTS[name]
 
 
-def install(shell: str) -> str:
-    """Where the shell finds the script from its next start on; running it twice changes nothing."""
+def install(shell: str) -> tuple[str, str]:
+    """Where the shell finds the script from its next start on, and the file that has it read there.
+
+    The latter is empty where there is none. Running it twice changes nothing.
+    """
     text, home = script(shell), Path.home()
     if SCRIPTS["powershell"] == text:
         raise UsageError(
@@ -143,7 +146,7 @@ def install(shell: str) -> str:
             f"`{refused.filename}` cannot be written: {refused.strerror}",
             hint=f"`dvid --show-completion {shell}` prints the script",
         ) from refused
-    return str(place)
+    return str(place), "" if profile is None else str(profile)
 
 
 def _add(profile: Path, line: str) -> None:

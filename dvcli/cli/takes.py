@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dvcli.cli.again import alone
 from dvcli.cli.commands import Names, commands
-from dvcli.cli.provenance import Story, embedded
+from dvcli.cli.provenance import Story, told
 from dvcli.cli.session import Session
 from dvcli.errors import DvidError, InputError, MissingError
 from dvcli.recipes import CogVideoX, Depth, Extract, Invert, Judged, Recipe, Render, Sample
@@ -105,7 +105,10 @@ def from_run(session: Session, made: "Made", names: Names) -> Take | None:
 
 def _is_still(path: Path, recipe: Sample | CogVideoX) -> bool:
     """Whether the file is what was written there, as far as it says."""
-    story = story_of(path)
+    try:
+        story = story_of(path)
+    except InputError:
+        return False
     return story is None or story.recipe == recipe
 
 
@@ -161,12 +164,14 @@ def _whole(session: Session, path: Path) -> Extract:
 
 
 def story_of(path: Path) -> Story | None:
-    if path.is_dir():
-        return None
+    """What the file says of itself, where that can be read; `InputError` for what is no clip."""
+    from dvcli.video.metadata import read_metadata
+
+    text = None if path.is_dir() else read_metadata(path)
     try:
-        return embedded(path)
+        return None if text is None else told(text, path)
     except InputError as error:
-        log.warning("%s; it is shown as anybody's clip", error.message)
+        log.warning("%s; it is shown as a clip of others", error.message)
         return None
 
 

@@ -108,7 +108,10 @@ def _install_completion(shell: str | None) -> None:
     if shell is not None:
         from dvcli.cli.shells import install
 
-        typer.echo(install(shell))
+        place, profile = install(shell)
+        typer.echo(place)
+        if profile:
+            typer.echo(f"a line in `{profile}` has the next shell read it", err=True)
         raise typer.Exit
 
 

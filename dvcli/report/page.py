@@ -19,6 +19,9 @@ from dvcli.report.strip import Strip
 
 FPS = 8.0
 FEW = 6  # clips up to which no filters are needed
+LENGTHS = (
+    "<p>Clips of different lengths share one loop: each spreads its frames over it evenly.</p>\n"
+)
 CHOICES = 24  # values of a fact up to which it is offered as a filter
 
 
@@ -74,6 +77,8 @@ def page(title: str, sentence: str, sections: Sequence[Section], *, fps: float =
     length = max((strip.frames for strip in strips), default=1)
     body = "".join(_section(section, numbers) for section in sections)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    finder = _finder(sections)
+    unequal = len({strip.frames for strip in strips}) > 1
     parts = {
         "title": _text(title),
         "sentence": _paragraph(sentence),
@@ -83,7 +88,9 @@ def page(title: str, sentence: str, sections: Sequence[Section], *, fps: float =
         "length": str(length),
         "fps": f"{fps:g}",
         "roles": _options(dict.fromkeys(card.role for card in cards if card.role)),
-        "finder": _finder(sections),
+        "finder": finder,
+        "finds": " <kbd>/</kbd> finds." if finder else "",
+        "lengths": LENGTHS if unequal else "",
         "body": body,
         "script": script,
     }
