@@ -97,7 +97,7 @@ def test_the_same_tuning_from_another_folder_is_told_which_run_it_is_and_why_it_
 @pytest.mark.parametrize("command", ["tune", "sample", "invert"])
 def test_help_says_that_the_last_run_is_that_of_the_folder(dvid: Dvid, command: str) -> None:
     shown = " ".join(dvid(command, "--help").out.split())
-    assert ("last run of this folder" if command == "tune" else "this folder's last") in shown
+    assert ("last run of the folder" if command == "tune" else "this folder's last") in shown
 
 
 def test_the_same_tuning_again_takes_nothings_place(

@@ -52,6 +52,11 @@ def enter(shown: Page, name: str = "Ada") -> None:
     ready(shown)
 
 
+def welcome(shown: Page) -> None:
+    """Wait until the page has looked whether somebody has begun here, and nobody has."""
+    shown.wait_for_selector("#welcome:visible")
+
+
 def ready(shown: Page) -> None:
     """Wait until a question can be answered, or all are."""
     shown.wait_for_selector(".choice:enabled:not(.chosen), #thanks:visible")
@@ -253,6 +258,7 @@ def test_each_of_two_methods_stands_first_in_half_of_their_pairs_for_each_rater(
 
 def test_two_raters_on_one_computer_do_not_mix(browser: Browser, sent: Path) -> None:
     with page(browser, sent / "study.html", fragment="#Bob%20B") as shown:
+        welcome(shown)
         assert shown.get_by_label("Your name").input_value() == "Bob B"
         enter(shown, "Ada")
         for _ in range(6):
@@ -303,6 +309,7 @@ def test_everything_fits_the_width_of_the_screen(
     browser: Browser, sent: Path, width: int, height: int
 ) -> None:
     with page(browser, sent / "study.html", width=width, height=height) as shown:
+        welcome(shown)
         assert not overflows(shown)
         enter(shown)
         shown.keyboard.press("1")
@@ -330,6 +337,7 @@ def test_the_page_follows_the_systems_light_and_dark(
     browser: Browser, sent: Path, dark: bool
 ) -> None:
     with page(browser, sent / "study.html", dark=dark) as shown:
+        welcome(shown)
         assert (picture(shown)[5, 5].mean() < 60) == dark
         enter(shown)
         assert (picture(shown)[60, 5].mean() < 60) == dark
@@ -337,6 +345,7 @@ def test_the_page_follows_the_systems_light_and_dark(
 
 def test_what_a_screen_reader_says_names_every_control(browser: Browser, sent: Path) -> None:
     with page(browser, sent / "study.html") as shown:
+        welcome(shown)
         assert shown.get_by_role("textbox", name="Your name, or the code you were given").count()
         enter(shown)
         assert shown.get_by_role("progressbar", name="Questions answered").count() == 1
