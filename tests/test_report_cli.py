@@ -513,6 +513,29 @@ def test_a_page_whose_head_is_not_dvids_is_refused(dvid: Dvid, item: dict[str, o
     assert "cannot be read" in dvid("show", "x.html", code=3).err
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("dvid sample bear --prompt 'a fox; a cat'", 0),
+        ("rm -rf x", 3),
+        ("dvid runs; rm -rf x", 3),
+        ("dvid sample -p &quot;$(rm -rf x)&quot;", 3),
+        ("dvid runs `rm -rf x`", 3),
+        ("dvid runs &gt; x", 3),
+        ("dvid runs \x1b[2J", 3),
+        ("dvid sample -p 'a", 3),
+        ("dvid", 3),
+    ],
+)
+def test_a_page_of_strangers_gives_no_line_but_commands_of_dvid(
+    dvid: Dvid, command: str, code: int
+) -> None:
+    head = '<!doctype html><meta name="generator" content="dvid">'
+    Path("x.html").write_text(f"{head}<code>{command}\n</code>")
+    said = dvid("show", "x.html", code=code)
+    assert said.lines == ([command] if code == 0 else [])
+
+
 def test_a_report_that_shows_nothing_gives_no_line(dvid: Dvid) -> None:
     story = json.dumps({"schema": 1, "report": [], "look": {}})
     write(Path("x.webp"), np.zeros((2, 8, 8, 3), np.uint8), fps=8, metadata=story)

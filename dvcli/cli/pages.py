@@ -6,6 +6,7 @@ Of files it knows the name and the content, never the folder.
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape, unescape
@@ -13,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dvcli.cli.provenance import Story, is_public, told
+from dvcli.cli.quoting import command_line
 from dvcli.errors import DvidError, InputError
 from dvcli.recipe_json import Unfit, read, to_json
 from dvcli.recipes import Recipe
@@ -104,12 +106,21 @@ def on_page(path: Path) -> list[str] | None:
     if OURS in text and REPORT.search(text) is not None:
         return None
     found = [unescape(command) for command in COMMAND.findall(text)]
-    if OURS not in text or not found:
+    if OURS not in text or not found or not all(map(_plain, found)):
         raise InputError(
             f"`{path}` is no page of `dvid report` or `dvid demo`",
             hint="`dvid show RUN` knows runs",
         )
     return list(dict.fromkeys(found))
+
+
+def _plain(command: str) -> bool:
+    """Whether it is one command of dvid as `command_line` writes it, and does nothing beside."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    return words[:1] == ["dvid"] and words[1:2] != [] and command_line(words) == command
 
 
 def contents(path: Path) -> Shown | None:
