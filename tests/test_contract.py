@@ -418,4 +418,6 @@ def test_nothing_on_a_strangers_page_acts_on_the_terminal(dvid: Dvid) -> None:
     Path("page.html").write_text(
         '<meta name="generator" content="dvid"><code>dvid \x1b[2J\n</code>'
     )
-    assert dvid("show", "page.html").out == "dvid \\x1b[2J\n"
+    said = dvid("show", "page.html", code=3)
+    assert said.out == ""
+    assert "\x1b" not in said.err
